@@ -1,0 +1,43 @@
+"""The journal: append-only, checksummed, one a relay worker's life. The truth about what happened.
+
+`JournalWriter` is the relay's end, `JournalReader` the recorder's. The format and its
+reasons stand in `taximeter.journal._format`.
+"""
+
+from taximeter.journal._disk import Disk, RealDisk
+from taximeter.journal._format import (
+    PAYLOAD_BYTES_MAX,
+    JournalError,
+    PayloadTooLarge,
+    UnknownVersion,
+)
+from taximeter.journal._layout import LOST_NAME, has_writer, journals, root_of
+from taximeter.journal._lost import read_lost
+from taximeter.journal._reader import START, JournalReader, Position, Read, ReaderStats
+from taximeter.journal._reclaim import discard_journal, discard_segments
+from taximeter.journal._writer import JournalUnwritable, JournalWriter, Sync, SyncPolicy
+
+__all__ = [
+    "LOST_NAME",
+    "PAYLOAD_BYTES_MAX",
+    "START",
+    "Disk",
+    "JournalError",
+    "JournalReader",
+    "JournalUnwritable",
+    "JournalWriter",
+    "PayloadTooLarge",
+    "Position",
+    "Read",
+    "ReaderStats",
+    "RealDisk",
+    "Sync",
+    "SyncPolicy",
+    "UnknownVersion",
+    "discard_journal",
+    "discard_segments",
+    "has_writer",
+    "journals",
+    "read_lost",
+    "root_of",
+]

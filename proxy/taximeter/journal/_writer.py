@@ -1,0 +1,297 @@
+"""The writing end: one a relay worker, called from its event loop, never blocking for long.
+
+`append` is one `write` into the page cache, a few microseconds. Making frames power-safe
+(`fdatasync`, milliseconds) is split in three so that the slow part can run in a thread:
+`begin_sync` here, `Sync.run` anywhere, `finish_sync` here again. Frames that are written and
+not yet synchronised are kept in memory (`UNSYNCED_BYTES_MAX`): if a `fdatasync` fails, the
+kernel may have dropped its dirty pages and will report success the next time, so that file
+is never synchronised again; its unsynchronised frames are written once more, to a new one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+
+from taximeter.journal._disk import Disk, RealDisk
+from taximeter.journal._format import JournalError, SegmentHeader, encode_frame
+from taximeter.journal._layout import (
+    LOST_NAME,
+    WriterLock,
+    new_name,
+    segment_name,
+    segment_number,
+)
+from taximeter.journal._lost import LostCount
+
+UNSYNCED_BYTES_MAX = 8 * 1024 * 1024
+"""Frames kept for a failed `fdatasync`; at the bound `append` synchronises by itself."""
+
+
+class SyncPolicy(StrEnum):
+    """When a frame is power-safe. All are process-safe: they survive `kill -9`."""
+
+    NONE = "none"
+    """When the operating system pleases (about 30 s on Linux)."""
+    INTERVAL = "interval"
+    """Within `sync_milliseconds`."""
+    ALWAYS = "always"
+    """Before the append is answered."""
+
+
+class JournalUnwritable(JournalError):
+    """The journal has no room, or the disk refuses to write. `errno` tells which."""
+
+    def __init__(self, message: str, *, errno: int | None = None) -> None:
+        super().__init__(message, hint="free space under data_dir, or see journal.when_full")
+        self.errno = errno
+
+
+class Sync:
+    """One `fdatasync` under way, of everything appended before it was begun."""
+
+    def __init__(self, disk: Disk, handle: int, segment: int, upto: int) -> None:
+        self._disk = disk
+        self._handle = handle
+        self.segment = segment
+        self.upto = upto
+        self.error: OSError | None = None
+
+    def run(self) -> None:
+        """Do the slow part. Safe in a thread; keeps an error for `finish_sync`."""
+        try:
+            self._disk.synchronise(self._handle)
+        except OSError as error:
+            self.error = error
+        finally:
+            self._disk.close(self._handle)
+
+
+class JournalWriter:
+    """Appends records to a journal of its own. Not safe between threads."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        sync: SyncPolicy = SyncPolicy.INTERVAL,
+        segment_bytes: int = 16 * 1024 * 1024,
+        bytes_max: int = 1024 * 1024 * 1024,
+        disk: Disk | None = None,
+        clock_ns: Callable[[], int] = time.time_ns,
+        lock: WriterLock | None = None,
+        lost: LostCount | None = None,
+    ) -> None:
+        self.directory = directory
+        self.sync_policy = sync
+        self._segment_bytes = segment_bytes
+        self._bytes_max = bytes_max
+        self._disk = disk or RealDisk()
+        self._clock_ns = clock_ns
+        self._lock = lock
+        self.lost = lost
+        self._id = os.urandom(16)
+        self._handle: int | None = None
+        self._segment = 0
+        self._size = 0
+        self._dirty_tail = False
+        self.sequence = 0
+        """Number of the last frame appended; 0 before the first."""
+        self.synced = 0
+        """Number of the last frame that is power-safe."""
+        self._unsynced: deque[tuple[int, bytes]] = deque()
+        self._unsynced_bytes = 0
+        self.sync_failures = 0
+        self.write_failures = 0
+
+    @classmethod
+    def begin(cls, root: Path, worker: int, **options: object) -> JournalWriter:
+        """Begin the journal of one worker's life below `root`, locked and ready to append.
+
+        It takes its name only when it is locked, so that no reader can take it for finished.
+        """
+        disk = RealDisk()
+        disk.make_directory(root)
+        name = new_name(worker)
+        hidden = root / f".{name}"
+        disk.make_directory(hidden)
+        lock = WriterLock.take(hidden)
+        lost = LostCount.create(hidden / LOST_NAME)
+        directory = hidden.rename(root / name)
+        writer = cls(directory, lock=lock, lost=lost, **options)  # type: ignore[arg-type]
+        writer._next_segment()
+        return writer
+
+    @property
+    def name(self) -> str:
+        """The journal's name: that of its folder."""
+        return self.directory.name
+
+    def append(self, payload: bytes) -> int:
+        """Append one record; give its sequence number.
+
+        Raises:
+            JournalUnwritable: if it could not be written; nothing of it is left behind that a
+                reader would take for a record.
+            PayloadTooLarge: if it does not fit a frame.
+        """
+        sequence = self.sequence + 1
+        frame = encode_frame(sequence, payload)
+        self._write(frame)
+        self.sequence = sequence
+        if self.sync_policy is not SyncPolicy.NONE:
+            self._unsynced.append((sequence, frame))
+            self._unsynced_bytes += len(frame)
+            if self._unsynced_bytes >= UNSYNCED_BYTES_MAX:
+                self.sync_now()
+        return sequence
+
+    def _write(self, frame: bytes) -> None:
+        if self._handle is None or self._dirty_tail or self._size >= self._segment_bytes:
+            self._next_segment()
+        handle = self._handle
+        if handle is None:  # pragma: no cover - _next_segment has set it or raised
+            raise JournalUnwritable("no segment is open")
+        try:
+            written = self._disk.write(handle, frame)
+        except OSError as error:
+            self.write_failures += 1
+            raise JournalUnwritable(f"the journal cannot be written: {error.strerror}",
+                                    errno=error.errno) from error
+        if written != len(frame):
+            self.write_failures += 1
+            self._cut_back(handle)
+            raise JournalUnwritable("the disk took only part of a record: it is full")
+        self._size += written
+
+    def _cut_back(self, handle: int) -> None:
+        """Take half a frame off the end again; failing that, leave the segment for good."""
+        try:
+            self._disk.truncate(handle, self._size)
+        except OSError:
+            self._dirty_tail = True
+
+    def _next_segment(self) -> None:
+        """Go on in a new segment, if the journals' share of the disk allows one."""
+        try:
+            sizes = self._disk.sizes(self.directory)
+            used = sum(size for name, size in sizes.items() if segment_number(name) is not None)
+            if used + self._segment_bytes > self._bytes_max and used > 0:
+                self.write_failures += 1
+                raise JournalUnwritable(
+                    f"the journal holds {used} bytes that the recorder has not taken over yet; "
+                    f"its share is {self._bytes_max}"
+                )
+            self._open_segment()
+        except OSError as error:
+            self.write_failures += 1
+            raise JournalUnwritable(
+                f"no new journal segment can be made: {error.strerror}", errno=error.errno
+            ) from error
+
+    def _open_segment(self) -> None:
+        # What is not synchronised in the old file is handed to `sync_now` before it is left:
+        # a later `begin_sync` knows only the newest file.
+        if self._handle is not None:
+            if self._unsynced and not self._dirty_tail:
+                self._sync_or_keep(self._handle)
+            self._disk.close(self._handle)
+            self._handle = None
+        segment = self._segment + 1
+        handle = self._disk.create(self.directory / segment_name(segment))
+        self._segment = segment
+        header = SegmentHeader(segment, self.sequence + 1, self._clock_ns(), self._id).encode()
+        try:
+            written = self._disk.write(handle, header)
+        except OSError:
+            self._disk.close(handle)
+            raise
+        if written != len(header):
+            self._disk.close(handle)
+            raise JournalUnwritable("the disk took only part of a segment's header: it is full")
+        if self.sync_policy is not SyncPolicy.NONE:
+            self._disk.synchronise_directory(self.directory)
+        self._handle, self._size, self._dirty_tail = handle, len(header), False
+        self._rewrite_unsynced()
+
+    def _sync_or_keep(self, handle: int) -> None:
+        try:
+            self._disk.synchronise(handle)
+        except OSError:
+            self.sync_failures += 1
+        else:
+            self._mark_synced(self.sequence)
+
+    def _rewrite_unsynced(self) -> None:
+        """Write frames again whose `fdatasync` failed, under their old numbers."""
+        for _, frame in self._unsynced:
+            if self._handle is None or self._disk.write(self._handle, frame) != len(frame):
+                self._dirty_tail = True
+                raise JournalUnwritable("the disk took only part of a record: it is full")
+            self._size += len(frame)
+
+    # -- power safety ---------------------------------------------------------------------
+
+    @property
+    def needs_sync(self) -> bool:
+        """Whether frames wait for a `fdatasync`."""
+        return bool(self._unsynced)
+
+    def begin_sync(self) -> Sync | None:
+        """Begin making everything appended so far power-safe; None if it is."""
+        if not self._unsynced or self._handle is None:
+            return None
+        handle = self._disk.duplicate(self._handle)
+        return Sync(self._disk, handle, self._segment, self.sequence)
+
+    def finish_sync(self, sync: Sync) -> bool:
+        """Take note of a finished `Sync`; False if its frames had to be written again.
+
+        Raises:
+            JournalUnwritable: if that failed too.
+        """
+        if sync.error is None:
+            self._mark_synced(sync.upto)
+            return True
+        self.sync_failures += 1
+        if sync.segment == self._segment and self._handle is not None:
+            # Leave the file without another fdatasync on it: it would tell a lie.
+            self._disk.close(self._handle)
+            self._handle = None
+            self._next_segment()
+        return False
+
+    def sync_now(self) -> None:
+        """Make everything appended so far power-safe before returning."""
+        for _ in range(2):
+            sync = self.begin_sync()
+            if sync is None:
+                return
+            sync.run()
+            if self.finish_sync(sync):
+                return
+        raise JournalUnwritable("fdatasync failed twice on different files")
+
+    def _mark_synced(self, upto: int) -> None:
+        self.synced = max(self.synced, upto)
+        while self._unsynced and self._unsynced[0][0] <= upto:
+            _, frame = self._unsynced.popleft()
+            self._unsynced_bytes -= len(frame)
+
+    def close(self) -> None:
+        """Make the journal power-safe and finished."""
+        try:
+            if self.sync_policy is not SyncPolicy.NONE:
+                self.sync_now()
+        finally:
+            if self._handle is not None:
+                self._disk.close(self._handle)
+                self._handle = None
+            if self.lost is not None:
+                self.lost.close()
+            if self._lock is not None:
+                self._lock.release()
