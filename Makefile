@@ -1,0 +1,77 @@
+# A fresh machine needs Python 3.11 or later and make; everything else is set up here, in .venv.
+#
+#   make run     set up what is locked, then run the proxy in the foreground
+#   make test    set up everything, then all checks: lint, types, arrows, tests
+#   make bench   the benchmarks, printed and written to bench/README.md
+#   make lock    new lock files from pyproject.toml
+#   make docs    the generated pages of docs/
+#   make clean   remove what the other targets made
+#
+# A stamp file records each finished step, so that a second run starts at once.
+
+PYTHON ?= python3
+VENV ?= .venv
+# Extra words for `taximeter serve`, for example: make run ARGS="--config taximeter.yaml"
+ARGS ?=
+# Extra words for pytest, for example: make test PYTEST="tests/settings -k yaml"
+PYTEST ?=
+
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+CHECKED := proxy tests tools $(wildcard bench)
+
+.PHONY: run test lint bench lock docs clean
+
+run: $(VENV)/.run
+	$(BIN)/taximeter serve $(ARGS)
+
+test: lint $(VENV)/.system
+	$(BIN)/python -m pytest $(PYTEST)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff format --check $(CHECKED)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+bench: $(VENV)/.test $(VENV)/.system
+	$(BIN)/python -m bench $(ARGS)
+
+docs: $(VENV)/.run
+	$(BIN)/python tools/make_docs.py
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "taximeter needs Python 3.11 or later; name one: make PYTHON=python3.12 ..."; exit 1; }
+	@tools/system-packages venv $(PYTHON)
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+# The checkout itself is installed in place, from what the lock file brought: no network, and no
+# build environment of its own.
+$(VENV)/.run: $(VENV)/.made requirements/run.lock pyproject.toml
+	$(INSTALL) --require-hashes --only-binary :all: --requirement requirements/run.lock
+	$(INSTALL) --no-index --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.run requirements/test.lock
+	$(INSTALL) --require-hashes --only-binary :all: --requirement requirements/test.lock
+	touch $@
+
+# Engines that the tests and benchmarks run beside the proxy.
+$(VENV)/.system: $(VENV)/.made tools/system-packages
+	tools/system-packages engines
+	touch $@
+
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-header --upgrade pyproject.toml --group build
+
+# The test lock is made with the run lock as its constraint, so what is tested is what runs.
+lock: $(VENV)/.made
+	$(INSTALL) uv
+	$(LOCK) --output-file requirements/run.lock
+	$(LOCK) --group test --constraint requirements/run.lock --output-file requirements/test.lock
+
+clean:
+	rm -rf $(VENV) build dist .cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find proxy tests tools $(wildcard bench) -name __pycache__ -type d -prune -exec rm -rf {} +

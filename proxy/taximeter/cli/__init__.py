@@ -1,0 +1,11 @@
+"""The command line: `taximeter serve`, `calls`, `call`, `report`, `ledger`, `check`, `demo`.
+
+Exit codes: 0 done, 1 failed, 2 a word or a setting we do not understand. What a person can put
+right is told in one or two lines on standard error, never as a traceback.
+"""
+
+from __future__ import annotations
+
+from taximeter.cli._app import main
+
+__all__ = ["main"]

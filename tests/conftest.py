@@ -1,0 +1,16 @@
+"""What every test shares: a clean environment, and an end to what it started."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting and no credential of the person who runs the tests reaches a test."""
+    private = ("_API_KEY", "_PROXY", "_BASE_URL")
+    for name in list(os.environ):
+        if name.startswith("TAXIMETER_") or name.upper().endswith(private):
+            monkeypatch.delenv(name)
