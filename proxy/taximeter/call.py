@@ -321,7 +321,7 @@ class Counted(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag
 Record = Opened | Closed | Counted
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Record)
+_decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
 
 
 def encode_record(record: Record) -> bytes:

@@ -1,0 +1,139 @@
+"""The settings as a whole. Every field states its meaning and its unit: the docs are made of it.
+
+A field's description is the paragraph that `docs/configuration.md` prints. Fields are checked
+here for their own sense; where a value came from is the business of `_load`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+
+from taximeter.settings import _values
+from taximeter.settings._kinds import Section, number
+from taximeter.settings._price import OwnPrice
+from taximeter.settings._rooms import Identity, Journal, Log, Recorder, Relay
+from taximeter.settings._upstream import Dialect, Upstream, upstream_name, with_defaults
+
+
+def _secret_url(value: object) -> SecretStr:
+    if isinstance(value, SecretStr):
+        return value
+    return SecretStr(_values.ledger_url(value))
+
+
+Listener = Annotated[
+    _values.Address, BeforeValidator(_values.address), PlainSerializer(str, return_type=str)
+]
+
+
+class Settings(Section):
+    """The whole configuration."""
+
+    listen: Listener = Field(
+        _values.Address("127.0.0.1", 8400), description="Where the proxy listens, as host:port."
+    )
+    console: Listener = Field(
+        _values.Address("127.0.0.1", 8401),
+        description="Where health, metrics and the console listen, as host:port.",
+    )
+    workers: Annotated[int, BeforeValidator(number), Field(ge=1, le=64)] = Field(
+        1, description="Processes that relay. One serves hundreds of streams."
+    )
+    data_dir: Path = Field(
+        Path("~/.local/share/taximeter"),
+        description="Folder of the journal and the embedded ledger; made with mode 0700.",
+    )
+    ledger: (
+        Annotated[
+            SecretStr,
+            BeforeValidator(_secret_url),
+            PlainSerializer(
+                lambda url: _values.without_password(url.get_secret_value()), return_type=str
+            ),
+        ]
+        | None
+    ) = Field(
+        None,
+        description=(
+            "Database of the ledger: `sqlite:////path/to/ledger.db` or "
+            "`postgresql://user@host/database`. Not given, `ledger.db` in `data_dir`."
+        ),
+    )
+    state: Literal["memory"] = Field("memory", description="Where limits keep their counts.")
+    log: Log = Field(Log(), description="What the processes say about themselves.")
+    upstreams: dict[Annotated[str, AfterValidator(upstream_name)], Upstream] = Field(
+        {},
+        max_length=256,
+        description=(
+            "The APIs that calls are passed on to, by name: `/NAME/...` goes to the upstream of "
+            "that name, and what is named as its family takes the paths without a name. Not "
+            "configured, there are `openai`, `anthropic`, `gemini` and `ollama` (on this "
+            "machine); a family with an upstream of your own loses the built-in one."
+        ),
+    )
+    identity: Identity = Field(Identity(), description="Headers that say who calls.")
+    relay: Relay = Field(Relay(), description="Bounds of the data plane.")
+    journal: Journal = Field(Journal(), description="The local record of every call.")
+    recorder: Recorder = Field(Recorder(), description="The process that fills the ledger.")
+    prices: tuple[OwnPrice, ...] = Field(
+        (), max_length=10_000, description="Prices of your own; they win over the built-in table."
+    )
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        if "?" in str(value):
+            raise ValueError("must not have a question mark in it: the ledger's URL ends there")
+        # Workers and commands may run in other folders.
+        return value.expanduser().absolute()
+
+    @field_validator("upstreams", mode="before")
+    @classmethod
+    def _add_defaults(cls, value: object) -> object:
+        if value is None:
+            value = {}
+        return with_defaults(value) if isinstance(value, Mapping) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> Settings:
+        if self.listen == self.console and self.listen.port != 0:
+            raise ValueError("listen and console must differ")
+        return self
+
+    @property
+    def ledger_url(self) -> str:
+        """The ledger's URL as SQLAlchemy takes it. It may carry a password: never show it."""
+        if self.ledger is not None:
+            return self.ledger.get_secret_value()
+        return f"sqlite:///{self.data_dir / 'ledger.db'}"
+
+    def upstream_for_family(self, family: Dialect) -> str | None:
+        """Give the name of the upstream that takes a family's calls, if there is one.
+
+        That is the one named as the family, else the first of that dialect, in the order of
+        the configuration.
+        """
+        if family in self.upstreams:
+            return family
+        for name, upstream in self.upstreams.items():
+            if upstream.dialect == family:
+                return name
+        return None
+
+    def dump(self) -> str:
+        """Give the configuration in effect as YAML. No secret is in it."""
+        plain: dict[str, Any] = self.model_dump(mode="json", exclude_none=True)
+        return yaml.safe_dump(plain, sort_keys=False, default_flow_style=False, allow_unicode=True)
