@@ -1,0 +1,224 @@
+"""The load of the benchmarks: one process that speaks HTTP/1.1 with as little work as it can.
+
+    python -m bench._load '{"port": 8400, "kind": "calls", ...}'
+
+warms up, prints `ready`, waits for a line, applies the load, and prints what it saw as JSON. With
+`"kind": "idle"` it then holds its streams open until another line comes. An answer that is not
+whole ends it with an error: a benchmark of wrong answers is none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from typing import Any, Literal, cast
+
+import msgspec
+import uvloop
+
+PATH = "/v1/chat/completions"
+SECONDS_MAX = 120.0
+"""A load that takes longer is given up."""
+CONNECTS_AT_ONCE_MAX = 50
+
+
+class Job(msgspec.Struct, kw_only=True, frozen=True):
+    """What load is applied."""
+
+    port: int
+    kind: Literal["calls", "streams", "idle"]
+    connections: int
+    """Calls, or streams, under way at once; each on a connection of its own."""
+    calls: int = 0
+    """Calls in all (`calls`)."""
+    calls_per_second: int | None = None
+    """Pace of the calls; without it, as fast as they are answered."""
+    deltas: int = 0
+    every_ms: int = 10
+    """Deltas of a stream, and the time between two of them."""
+    asks_usage: bool = True
+    """The client itself asks for usage in its streams."""
+    warm_up_calls: int = 200
+
+
+def request(job: Job) -> bytes:
+    """The bytes of every request of a job: about what an SDK sends."""
+    streams = job.kind != "calls"
+    said: dict[str, Any] = {
+        "model": "gpt-5.4-mini",
+        "messages": [
+            {"role": "system", "content": "You are a taxi driver who knows every street."},
+            {"role": "user", "content": "How far is it from the station to the harbour?"},
+        ],
+        "user": "bench",
+    }
+    query = ""
+    if streams:
+        said["stream"] = True
+        query = f"?deltas={job.deltas}&every_ms={job.every_ms}"
+        if job.kind == "idle":
+            query += "&hold=1"
+        if job.asks_usage:
+            said["stream_options"] = {"include_usage": True}
+    body = json.dumps(said).encode()
+    head = (
+        f"POST {PATH}{query} HTTP/1.1\r\nHost: 127.0.0.1:{job.port}\r\nAccept: application/json\r\n"
+        "Accept-Encoding: gzip, deflate\r\nUser-Agent: OpenAI/Python 3.54.0\r\n"
+        "Authorization: Bearer sk-bench\r\nContent-Type: application/json\r\n"
+        f"x-stainless-retry-count: 0\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+class Client(asyncio.Protocol):
+    """One connection. `call` sends the request and returns when its answer is whole."""
+
+    def __init__(self, sent: bytes, *, holds: bool = False) -> None:
+        self._sent = sent
+        self._holds = holds
+        self._head = b""
+        self._left: int | None = None
+        self._tail = b""
+        self.events = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._done.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail("connection lost")
+
+    def call(self) -> asyncio.Future[None]:
+        """Send the request; the future is done when its answer is whole."""
+        self._done = asyncio.get_running_loop().create_future()
+        self._head, self._left, self._tail = b"", None, b""
+        self.transport.write(self._sent)
+        return self._done
+
+    def data_received(self, data: bytes) -> None:
+        if self._left is None:
+            head, mark, rest = (self._head + data).partition(b"\r\n\r\n")
+            if not mark:
+                self._head = head
+                return
+            if not head.startswith(b"HTTP/1.1 200 "):
+                self._fail(head[:200].decode("latin-1"))
+                return
+            _, stated, length = head.lower().partition(b"\r\ncontent-length:")
+            self._left = int(length.partition(b"\r\n")[0]) if stated else -1
+            data = rest
+        if self._left >= 0:
+            self._left -= len(data)
+            whole = self._left == 0
+        else:
+            self.events += data.count(b"data: ")
+            self._tail = (self._tail + data)[-5:]
+            whole = self._tail == b"0\r\n\r\n" or (self._holds and self.events > 0)
+        if whole and not self._done.done():
+            self._done.set_result(None)
+
+    def _fail(self, why: str) -> None:
+        if not self._done.done():
+            self._done.set_exception(ConnectionError(why))
+
+
+async def connect(job: Job, sent: bytes) -> list[Client]:
+    """Open the job's connections, a few at a time."""
+    loop = asyncio.get_running_loop()
+    clients: list[Client] = []
+    while len(clients) < job.connections:
+        count = min(CONNECTS_AT_ONCE_MAX, job.connections - len(clients))
+        made = [
+            loop.create_connection(
+                lambda: Client(sent, holds=job.kind == "idle"), "127.0.0.1", job.port
+            )
+            for _ in range(count)
+        ]
+        clients.extend(client for _, client in await asyncio.gather(*made))
+    return clients
+
+
+async def calls(job: Job, clients: list[Client], count: int) -> list[float]:
+    """Make so many calls over the clients; give their latencies in seconds."""
+    left = count
+    latencies: list[float] = []
+    begin = time.perf_counter()
+
+    async def work(client: Client) -> None:
+        nonlocal left
+        while left > 0:
+            if job.calls_per_second is not None:
+                due = begin + (count - left) / job.calls_per_second
+                left -= 1
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            else:
+                left -= 1
+            sent_at = time.perf_counter()
+            await client.call()
+            latencies.append(time.perf_counter() - sent_at)
+
+    await asyncio.gather(*(work(client) for client in clients))
+    return latencies
+
+
+async def wait_line() -> None:
+    """Wait for a line on standard input, the orchestrator's word to go on."""
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+
+
+async def run(job: Job) -> None:
+    """Apply the job's load."""
+    # A stream, idle or not, is warmed up by plain calls: they need the same connections.
+    plain = request(Job(port=job.port, kind="calls", connections=job.connections))
+    sent = request(job)
+    if job.warm_up_calls:
+        warm = await connect(Job(port=job.port, kind="calls", connections=16), plain)
+        await calls(Job(port=job.port, kind="calls", connections=16), warm, job.warm_up_calls)
+        for client in warm:
+            client.transport.close()
+    clients = await connect(job, sent) if job.kind != "idle" else []
+    if job.kind == "calls":
+        await calls(job, clients, len(clients))
+    print("ready", flush=True)
+    await wait_line()
+    begin = time.perf_counter()
+    said: dict[str, Any] = {}
+    if job.kind == "calls":
+        latencies = sorted(await calls(job, clients, job.calls))
+        said = {
+            "calls": len(latencies),
+            "p50_us": latencies[len(latencies) // 2] * 1e6,
+            "p99_us": latencies[len(latencies) * 99 // 100] * 1e6,
+        }
+    elif job.kind == "streams":
+        await asyncio.gather(*(client.call() for client in clients))
+        events = sum(client.events for client in clients)
+        # Role, deltas, finish, usage if asked for, and `[DONE]`.
+        whole = job.connections * (job.deltas + 3 + job.asks_usage)
+        if events != whole:
+            raise ConnectionError(f"{events} events instead of {whole}")
+        said = {"deltas": job.connections * job.deltas}
+    else:
+        clients = await connect(job, sent)
+        await asyncio.gather(*(client.call() for client in clients))
+        said = {"streams": len(clients)}
+    said["seconds"] = time.perf_counter() - begin
+    print(json.dumps(said), flush=True)
+    await wait_line()
+    for client in clients:
+        client.transport.close()
+    await asyncio.sleep(0.05)
+
+
+async def main() -> None:
+    """Apply the load that the first argument describes."""
+    job = msgspec.json.decode(sys.argv[1], type=Job)
+    async with asyncio.timeout(SECONDS_MAX):
+        await run(job)
+
+
+if __name__ == "__main__":
+    uvloop.run(main())
