@@ -82,12 +82,12 @@ def read_file(path: Path) -> File:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         # PyYAML's words quote names out of the text: aliases, handles of tags.
-        words = re.sub(r"'[^'<][^']+'", "'...'", str(error.problem or error.context))
+        words = re.sub(r"'[\w!-]{3,}'", "'...'", str(error.problem or error.context))
         message = f"is not YAML: {words}"
         raise _refusal(path, mark.line + 1 if mark else None, message) from None
     except (yaml.YAMLError, RecursionError):
         raise _refusal(
-            path, None, "is not YAML: a character or a depth it does not allow"
+            path, None, "is not YAML that can be read: a character it does not allow, or too deep"
         ) from None
     if root is None:
         return file

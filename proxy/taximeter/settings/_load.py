@@ -121,7 +121,8 @@ def _variable_key(name: str) -> Key:
 
 
 def _variable_value(name: str, text: str) -> Any:
-    if not text.lstrip().startswith(("[", "{")):
+    # `[::1]:8400` begins like a list but is an address.
+    if text.strip()[:1] + text.strip()[-1:] not in ("[]", "{}"):
         return text
     try:
         # Fractions stay text, which is exact, and which every numeric field takes.

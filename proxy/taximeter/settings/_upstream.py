@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -103,6 +104,10 @@ class Upstream(Section):
     )
     timeouts: Timeouts = Field(Timeouts(), description="How long it may keep a call waiting.")
     tls: Tls = Field(Tls(), description="How its certificate is checked.")
+
+    def read_api_key(self) -> str | None:
+        """Read the upstream's key from the environment. It is kept nowhere: never show it."""
+        return os.environ.get(self.api_key_env) or None if self.api_key_env else None
 
     @field_validator("url", mode="before")
     @classmethod
