@@ -1,0 +1,134 @@
+"""The relay's hand on the journal: when a record counts as kept, and what if it cannot be.
+
+`write` answers None when the record is as safe as the sync policy asks, which with `none` and
+`interval` is at once; with `always` it gives a future that is done when a group commit has
+made it power-safe. `fdatasync` runs in a thread; many calls share one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+from taximeter.call import Closed, Record, encode_record
+from taximeter.journal import JournalError, JournalWriter, SyncPolicy
+
+log = logging.getLogger("taximeter.relay")
+
+
+class Unrecorded(Exception):
+    """A record could not be kept, and the settings say that the call must not go on."""
+
+
+class Bookkeeper:
+    """Appends the records of one worker."""
+
+    def __init__(
+        self, writer: JournalWriter, *, sync_seconds: float, fail_closed: bool
+    ) -> None:
+        self._writer = writer
+        self._sync_seconds = sync_seconds
+        self._fail_closed = fail_closed
+        self._loop = asyncio.get_running_loop()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal-sync")
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._sync_task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._complained_at = float("-inf")
+        self.records = 0
+        self.refused = 0
+        """Records the journal could not take."""
+
+    def write(self, record: Record) -> asyncio.Future[None] | None:
+        """Keep a record.
+
+        Raises:
+            Unrecorded: if it cannot be kept and `journal.when_full` is `fail_closed`.
+        """
+        try:
+            sequence = self._writer.append(encode_record(record))
+        except (JournalError, OSError) as error:
+            self._refuse(record, error)
+            return None
+        self.records += 1
+        policy = self._writer.sync_policy
+        if policy is SyncPolicy.ALWAYS:
+            kept = self._loop.create_future()
+            self._waiting.append((sequence, kept))
+            self._start_sync()
+            return kept
+        if policy is SyncPolicy.INTERVAL and self._timer is None:
+            self._timer = self._loop.call_later(self._sync_seconds, self._start_sync)
+        return None
+
+    def _refuse(self, record: Record, error: Exception) -> None:
+        self.refused += 1
+        now = self._loop.time()
+        if now - self._complained_at > 10:
+            self._complained_at = now
+            log.error("A call could not be recorded: %s", error)
+        if self._fail_closed:
+            raise Unrecorded from error
+        # Only a call's end decides whether it is lost: a lost beginning does not lose it.
+        if isinstance(record, Closed) and self._writer.lost is not None:
+            self._writer.lost.add()
+
+    def _start_sync(self) -> None:
+        self._timer = None
+        if self._sync_task is None and self._writer.needs_sync:
+            self._sync_task = self._loop.create_task(self._sync())
+
+    async def _sync(self) -> None:
+        try:
+            while (sync := self._writer.begin_sync()) is not None:
+                await self._loop.run_in_executor(self._thread, sync.run)
+                try:
+                    self._writer.finish_sync(sync)
+                except (JournalError, OSError) as error:
+                    log.error("Records could not be made power-safe: %s", error)
+                    self._fail_waiting(error)
+                    return
+                self._wake(self._writer.synced)
+                if self._writer.sync_policy is SyncPolicy.INTERVAL:
+                    break
+        finally:
+            self._sync_task = None
+            if self._writer.needs_sync and self._timer is None:
+                self._timer = self._loop.call_later(self._sync_seconds, self._start_sync)
+
+    def _wake(self, upto: int) -> None:
+        still = []
+        for sequence, kept in self._waiting:
+            if sequence > upto:
+                still.append((sequence, kept))
+            elif not kept.done():
+                kept.set_result(None)
+        self._waiting = still
+
+    def _fail_waiting(self, error: Exception) -> None:
+        waiting, self._waiting = self._waiting, []
+        for _, kept in waiting:
+            if kept.done():
+                continue
+            if self._fail_closed:
+                kept.set_exception(Unrecorded())
+            else:
+                kept.set_result(None)
+
+    async def close(self) -> None:
+        """Make everything power-safe and finish the journal."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        task = self._sync_task
+        if task is not None:
+            await asyncio.wait([task])
+        if self._timer is not None:
+            self._timer.cancel()
+        self._thread.shutdown()
+        try:
+            self._writer.close()
+        except (JournalError, OSError) as error:
+            log.error("The journal's last records may not be power-safe: %s", error)
+        self._wake(self._writer.sequence)

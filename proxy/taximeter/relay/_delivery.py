@@ -1,0 +1,180 @@
+"""The client's half of an answer: framing it, holding it while a record is made safe, ending it.
+
+An answer ends in one of two ways. `end` writes what tells the client that it is whole: the last
+byte of a sized body, the terminator of a chunked one. `break_off` closes the connection without
+it, so that a truncated answer never looks whole: for a client whose framing is the connection
+itself (HTTP/1.0) the close is a reset, since to it an orderly end would mean "complete".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+
+from taximeter.relay._aiohttp import ClientSide
+from taximeter.relay._answer import Framing, Head
+from taximeter.relay._heads import answer_fields, answer_head, chunk, last_chunk, reason_of
+
+
+class Delivery:
+    """Writes one answer to one client. Does nothing once the client is gone."""
+
+    __slots__ = (
+        "_break_off_after",
+        "_chunked",
+        "_client",
+        "_held",
+        "_http10",
+        "_pending",
+        "_wants_keep_alive",
+        "begun",
+        "keep_alive",
+        "to_the_end_of_the_connection",
+    )
+
+    def __init__(self, client: ClientSide, *, http10: bool, wants_keep_alive: bool) -> None:
+        self._client = client
+        self._http10 = http10
+        self._wants_keep_alive = wants_keep_alive
+        self._chunked = False
+        self._pending = b""
+        self._held: list[bytes] | None = None
+        self._break_off_after = False
+        self.begun = False
+        self.keep_alive = wants_keep_alive
+        """Whether the connection can carry another call after this one."""
+        self.to_the_end_of_the_connection = False
+
+    @property
+    def takes_events(self) -> bool:
+        """Whether an event of our own can be put between the upstream's."""
+        return self.begun and self._chunked
+
+    def begin(self, head: Head, ours: bytes, *, sized: bool, closing: bool) -> None:
+        """Make the head ready; it goes out with the first bytes of the body, or by `flush`.
+
+        `sized`: the body goes on as it is, so the upstream's length holds. `closing`: we are
+        shutting down and want no further call on this connection.
+        """
+        length = head.length if sized or head.framing is Framing.NONE else None
+        bodiless = head.framing is Framing.NONE
+        self._chunked = not bodiless and length is None and not self._http10
+        self.to_the_end_of_the_connection = not bodiless and length is None and self._http10
+        if closing or self.to_the_end_of_the_connection:
+            self.keep_alive = False
+        self.begun = True
+        self._pending = answer_head(
+            head.status,
+            head.reason,
+            answer_fields(head.fields),
+            ours,
+            length=length,
+            chunked=self._chunked,
+            close=not self.keep_alive,
+            keep_alive=self.keep_alive and self._http10,
+        )
+
+    def go_on(self) -> None:
+        """Tell the client to send its body (100-continue)."""
+        if not self._http10:
+            self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def interim(self, head: Head) -> None:
+        """Pass an interim answer (1xx) on to a client that can take it."""
+        if not self._http10 and not self.begun:
+            self._send(answer_head(head.status, head.reason, answer_fields(head.fields), b""))
+
+    def plain(self, status: int, fields: bytes, body: bytes, *, bodiless: bool = False) -> None:
+        """Write a whole answer of our own."""
+        self.begun = True
+        self._send(
+            answer_head(
+                status,
+                reason_of(status),
+                [],
+                fields,
+                length=len(body),
+                close=not self.keep_alive,
+                keep_alive=self.keep_alive and self._http10,
+            )
+            + (b"" if bodiless else body)
+        )
+
+    def upgrade(self, head: Head, ours: bytes, protocol: bytes) -> None:
+        """Pass on that the connection becomes something else."""
+        self.begun, self.keep_alive = True, False
+        self._send(
+            answer_head(101, head.reason, answer_fields(head.fields), ours, upgrade=protocol)
+        )
+
+    def write(self, body: bytes) -> None:
+        """Pass body bytes on."""
+        if self._chunked:
+            body = b"%x\r\n%b\r\n" % (len(body), body)
+        if self._pending:
+            body, self._pending = self._pending + body, b""
+        self._send(body)
+
+    def flush(self) -> None:
+        """Send the head on its own if it still waits for the body."""
+        if self._pending:
+            pending, self._pending = self._pending, b""
+            self._send(pending)
+
+    def end(self, body: bytes, trailers: list[tuple[bytes, bytes]]) -> None:
+        """Write the last bytes: those that tell the client that the answer is whole."""
+        if self._chunked:
+            last = last_chunk(trailers)
+            body = chunk(body) + last if body else last
+        if self._pending:
+            body, self._pending = self._pending + body, b""
+        if body:
+            self._send(body)
+
+    def break_off(self) -> None:
+        """End the connection without the bytes that would make the answer look whole."""
+        self.keep_alive = False
+        self.flush()
+        transport = self._client.transport
+        if transport is None:
+            return
+        if self._held is not None:
+            self._break_off_after = True
+            return
+        if self.to_the_end_of_the_connection:
+            connection = transport.get_extra_info("socket")
+            if connection is not None:
+                linger = struct.pack("ii", 1, 0)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        transport.close()
+
+    def abort(self) -> None:
+        """Drop the connection and whatever it still has to send."""
+        self.keep_alive = False
+        transport = self._client.transport
+        if transport is not None:
+            transport.abort()
+
+    # -- holding ----------------------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Keep back what is written from now on."""
+        if self._held is None:
+            self._held = []
+
+    def let_go(self) -> None:
+        """Send what was kept back."""
+        held, self._held = self._held, None
+        if held:
+            self._send(b"".join(held))
+        if self._break_off_after:
+            self.break_off()
+
+    def _send(self, data: bytes) -> None:
+        if self._held is not None:
+            self._held.append(data)
+            return
+        transport: asyncio.Transport | None = self._client.transport
+        if transport is not None:
+            transport.write(data)

@@ -1,0 +1,115 @@
+"""Everything that can go wrong with a call on our side of it, and whose fault it is.
+
+One table, `PROBLEMS`, is the closed set of codes a client may meet from us: the status, the
+words, and what to do. A code is a program's handle (`error.code` in the dialect's shape) and
+the `error` of the row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Fault(StrEnum):
+    """Whose fault it was."""
+
+    CLIENT = "client"
+    UPSTREAM = "upstream"
+    OURS = "ours"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One way to fail: `message` is for the person who reads it, and says what to do."""
+
+    status: int
+    fault: Fault
+    message: str
+    retry_after_seconds: int | None = None
+
+
+PROBLEMS: dict[str, Problem] = {
+    # The client's.
+    "malformed_request": Problem(400, Fault.CLIENT, "The request is not valid HTTP/1.1: {detail}."),
+    "bad_target": Problem(
+        400, Fault.CLIENT, "The request target must be a path such as /v1/chat/completions."
+    ),
+    "unknown_upstream": Problem(
+        404,
+        Fault.CLIENT,
+        "No upstream is named {detail}. Use /v1/..., or /<upstream>/... with a configured name.",
+    ),
+    "no_default_upstream": Problem(
+        404, Fault.CLIENT, "No upstream of the {detail} family is configured for this path."
+    ),
+    "method_refused": Problem(405, Fault.CLIENT, "CONNECT and TRACE are not relayed."),
+    "version_refused": Problem(505, Fault.CLIENT, "Use HTTP/1.1 or HTTP/1.0."),
+    "expectation_refused": Problem(
+        417, Fault.CLIENT, "The only expectation understood here is 100-continue."
+    ),
+    "head_too_large": Problem(
+        431,
+        Fault.CLIENT,
+        "The request's line or header fields are longer than {detail} bytes (relay.head_bytes_max).",
+    ),
+    "body_timeout": Problem(
+        408, Fault.CLIENT, "The request's body stopped coming (relay.body_idle_seconds_max)."
+    ),
+    "upgrade_refused": Problem(
+        501, Fault.CLIENT, "This connection upgrade is not relayed: {detail}."
+    ),
+    # The upstream's.
+    "upstream_unreachable": Problem(
+        502, Fault.UPSTREAM, "The upstream {detail} cannot be reached: no connection was made."
+    ),
+    "upstream_connect_timeout": Problem(
+        504, Fault.UPSTREAM, "The upstream {detail} took too long to accept a connection."
+    ),
+    "upstream_tls_failed": Problem(
+        502, Fault.UPSTREAM, "The upstream {detail} offered no TLS certificate that can be trusted."
+    ),
+    "upstream_first_byte_timeout": Problem(
+        504, Fault.UPSTREAM, "The upstream {detail} did not begin to answer in time."
+    ),
+    "upstream_disconnected": Problem(
+        502, Fault.UPSTREAM, "The upstream {detail} closed the connection before it answered."
+    ),
+    "upstream_malformed": Problem(
+        502, Fault.UPSTREAM, "The upstream {detail} did not answer in valid HTTP/1.1."
+    ),
+    "upstream_idle_timeout": Problem(
+        504, Fault.UPSTREAM, "The upstream {detail} stopped sending in the middle of its answer."
+    ),
+    "upstream_truncated": Problem(
+        502, Fault.UPSTREAM, "The upstream {detail} broke off in the middle of its answer."
+    ),
+    # Ours.
+    "connections_exhausted": Problem(
+        503,
+        Fault.OURS,
+        "All connections to the upstream {detail} are in use (connections_max).",
+        retry_after_seconds=1,
+    ),
+    "draining": Problem(503, Fault.OURS, "Taximeter is shutting down.", retry_after_seconds=5),
+    "journal_unwritable": Problem(
+        503,
+        Fault.OURS,
+        "The call cannot be recorded, and journal.when_full is fail_closed.",
+        retry_after_seconds=5,
+    ),
+    "client_write_timeout": Problem(
+        0, Fault.CLIENT, "The client stopped reading (relay.write_idle_seconds_max)."
+    ),
+    "internal_error": Problem(500, Fault.OURS, "Taximeter met an error of its own."),
+}
+
+
+class Refused(Exception):
+    """A call that ends here with an answer of our own. `code` is a key of `PROBLEMS`."""
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        super().__init__(code)
+        self.code = code
+        self.problem = PROBLEMS[code]
+        self.message = self.problem.message.format(detail=detail)

@@ -1,0 +1,193 @@
+"""Which header fields go on, which stay, and which are ours. Pure.
+
+Fields are relayed from the bytes that came: order, case and repetition kept. Taken out are
+those that speak of one connection only (RFC 9110, section 7.6.1), those by which a body is
+framed (the relay frames it anew), and everything named `x-taximeter-*`, both ways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from http import HTTPStatus
+
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+"""Never passed on, either way."""
+
+_REQUEST_TAKEN = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
+_ANSWER_TAKEN = HOP_BY_HOP | {b"content-length"}
+_TRACE = frozenset({b"traceparent", b"tracestate", b"baggage"})
+_OURS = b"x-taximeter-"
+
+NOTED = frozenset(
+    {
+        b"accept-encoding",
+        b"api-key",
+        b"authorization",
+        b"baggage",
+        b"connection",
+        b"content-encoding",
+        b"content-length",
+        b"content-type",
+        b"expect",
+        b"openai-safety-identifier",
+        b"sec-websocket-protocol",
+        b"traceparent",
+        b"transfer-encoding",
+        b"upgrade",
+        b"x-api-key",
+        b"x-client-request-id",
+        b"x-goog-api-key",
+        b"x-stainless-retry-count",
+    }
+)
+"""Request fields the relay reads itself, beside `x-taximeter-*` and those the settings name."""
+
+Field = tuple[bytes, bytes]
+
+
+class RequestHead:
+    """A request's fields, sorted into what goes upstream and what the relay reads."""
+
+    __slots__ = ("noted", "passed")
+
+    def __init__(
+        self, fields: Iterable[Field], *, also_noted: frozenset[bytes], forward_trace: bool
+    ) -> None:
+        passed: list[Field] = []
+        noted: dict[bytes, bytes] = {}
+        for field in fields:
+            name = field[0].lower()
+            if name in NOTED or name in also_noted:
+                noted.setdefault(name, field[1])
+            elif name.startswith(_OURS):
+                noted.setdefault(name, field[1])
+                continue
+            if name in _REQUEST_TAKEN or (name in _TRACE and not forward_trace):
+                continue
+            passed.append(field)
+        connection = noted.get(b"connection")
+        if connection is not None:
+            passed = _without_named(passed, connection)
+        self.passed = passed
+        self.noted = noted
+
+    def text(self, name: bytes) -> str:
+        """Give a noted field as text, '' if there is none."""
+        return self.noted.get(name, b"").decode("latin-1")
+
+
+def _without_named(fields: list[Field], connection: bytes) -> list[Field]:
+    """Take out the fields that `Connection` names."""
+    named = {token.strip() for token in connection.lower().split(b",")}
+    named -= {b"", b"close", b"keep-alive", b"upgrade"}
+    if not named:
+        return fields
+    return [field for field in fields if field[0].lower() not in named]
+
+
+def upstream_request(
+    method: bytes,
+    target: bytes,
+    host: bytes,
+    head: RequestHead,
+    *,
+    length: int | None,
+    chunked: bool,
+    identity: bool,
+    credential: bytes = b"",
+    upgrade: bytes | None = None,
+) -> bytes:
+    """Give the bytes of a request's head as the upstream gets it.
+
+    `length` is that of the body, None for no body and no statement of one. With `identity`
+    the answer is asked for uncompressed. `credential` is a whole line, or nothing.
+    """
+    parts = [method, b" ", target, b" HTTP/1.1\r\nHost: ", host, b"\r\n"]
+    for name, value in head.passed:
+        if identity and name.lower() == b"accept-encoding":
+            continue
+        parts += (name, b": ", value, b"\r\n")
+    if identity:
+        parts.append(b"Accept-Encoding: identity\r\n")
+    if chunked:
+        parts.append(b"Transfer-Encoding: chunked\r\n")
+    elif length is not None:
+        parts.append(b"Content-Length: %d\r\n" % length)
+    if upgrade is not None:
+        parts += (b"Connection: Upgrade\r\nUpgrade: ", upgrade, b"\r\n")
+    parts += (credential, b"\r\n")
+    return b"".join(parts)
+
+
+def answer_fields(fields: Iterable[Field]) -> list[Field]:
+    """Give the fields of an answer (or of its trailers) that go on to the client."""
+    passed: list[Field] = []
+    connection: bytes | None = None
+    for field in fields:
+        name = field[0].lower()
+        if name == b"connection":
+            connection = field[1] if connection is None else connection + b"," + field[1]
+        if name not in _ANSWER_TAKEN and not name.startswith(_OURS):
+            passed.append(field)
+    return passed if connection is None else _without_named(passed, connection)
+
+
+def answer_head(
+    status: int,
+    reason: bytes,
+    fields: list[Field],
+    ours: bytes,
+    *,
+    length: int | None = None,
+    chunked: bool = False,
+    close: bool = False,
+    keep_alive: bool = False,
+    upgrade: bytes | None = None,
+) -> bytes:
+    """Give the bytes of an answer's head as the client gets it; `ours` are whole lines."""
+    parts = [b"HTTP/1.1 %d %b\r\n" % (status, reason)]
+    for name, value in fields:
+        parts += (name, b": ", value, b"\r\n")
+    parts.append(ours)
+    if chunked:
+        parts.append(b"Transfer-Encoding: chunked\r\n")
+    elif length is not None:
+        parts.append(b"Content-Length: %d\r\n" % length)
+    if upgrade is not None:
+        parts += (b"Connection: Upgrade\r\nUpgrade: ", upgrade, b"\r\n")
+    elif close:
+        parts.append(b"Connection: close\r\n")
+    elif keep_alive:
+        parts.append(b"Connection: keep-alive\r\n")
+    parts.append(b"\r\n")
+    return b"".join(parts)
+
+
+def reason_of(status: int) -> bytes:
+    """Give the standard reason phrase of a status of ours."""
+    return HTTPStatus(status).phrase.encode()
+
+
+def chunk(data: bytes) -> bytes:
+    """Give `data` as one chunk."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def last_chunk(trailers: list[Field]) -> bytes:
+    """Give the terminator of a chunked body."""
+    if not trailers:
+        return b"0\r\n\r\n"
+    lines = b"".join(b"%b: %b\r\n" % field for field in answer_fields(trailers))
+    return b"0\r\n%b\r\n" % lines

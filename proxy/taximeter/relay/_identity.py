@@ -1,0 +1,152 @@
+"""Who makes a call: user, team, session, tags, and the fingerprint of the credential. Pure.
+
+First found wins for the user: `x-taximeter-user`; W3C `baggage`; the header names of the
+settings; what the body says; else the credential's fingerprint. Everything here is said by the
+client of itself: it names whom to book, and is never more than that. It is untrusted text, so
+each value is cut to `NAME_CHARACTERS_MAX` printable characters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, unquote
+
+from taximeter.relay._heads import RequestHead
+
+NAME_CHARACTERS_MAX = 128
+TAGS_MAX = 16
+BAGGAGE_BYTES_MAX = 8192
+"""As far as the W3C recommendation lets senders rely on."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityHeaders:
+    """Header names (lower case) of the user's choosing, in the order they are looked at."""
+
+    user: Sequence[bytes] = ()
+    team: Sequence[bytes] = ()
+    session: Sequence[bytes] = ()
+
+    @property
+    def all(self) -> frozenset[bytes]:
+        """Every name."""
+        return frozenset((*self.user, *self.team, *self.session))
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whom a call is booked on."""
+
+    user: str | None
+    user_source: str | None
+    team: str | None
+    session: str | None
+    tags: dict[str, str]
+    key_hash: str | None
+
+
+def clean(value: str | None) -> str | None:
+    """Give a name as it may be stored: printable, at most 128 characters, None if empty."""
+    if not value:
+        return None
+    if not value.isprintable():
+        value = "".join(character for character in value if character.isprintable())
+    return value.strip()[:NAME_CHARACTERS_MAX] or None
+
+
+def identify(
+    head: RequestHead, query: str, body_user: str | None, names: IdentityHeaders, hash_key: bytes
+) -> Identity:
+    """Tell who makes a call."""
+    noted = head.noted
+    key_hash = fingerprint(credential_of(head, query), hash_key)
+    baggage = parse_baggage(noted[b"baggage"]) if b"baggage" in noted else {}
+    user, source = _first(
+        (_field(head, b"x-taximeter-user"), "header"),
+        (clean(baggage.get("user.id") or baggage.get("enduser.id")), "baggage"),
+        (_named(head, names.user), "header"),
+        (clean(body_user), "body"),
+        (_field(head, b"openai-safety-identifier"), "header"),
+        (f"key-{key_hash}" if key_hash else None, "key"),
+    )
+    team = _field(head, b"x-taximeter-team") or clean(baggage.get("team")) or _named(
+        head, names.team
+    )
+    session = (
+        _field(head, b"x-taximeter-session")
+        or clean(baggage.get("session.id"))
+        or _named(head, names.session)
+    )
+    tags = parse_tags(head.text(b"x-taximeter-tags")) if b"x-taximeter-tags" in noted else {}
+    return Identity(user, source, team, session, tags, key_hash)
+
+
+def _first(*candidates: tuple[str | None, str]) -> tuple[str | None, str | None]:
+    for value, source in candidates:
+        if value:
+            return value, source
+    return None, None
+
+
+def _field(head: RequestHead, name: bytes) -> str | None:
+    value = head.noted.get(name)
+    return None if value is None else clean(value.decode("utf-8", "replace"))
+
+
+def _named(head: RequestHead, names: Sequence[bytes]) -> str | None:
+    for name in names:
+        value = _field(head, name)
+        if value:
+            return value
+    return None
+
+
+def credential_of(head: RequestHead, query: str) -> bytes | None:
+    """Give the credential a request carries, wherever its family puts it."""
+    noted = head.noted
+    authorization = noted.get(b"authorization")
+    if authorization:
+        scheme, _, token = authorization.partition(b" ")
+        return token.strip() if scheme.lower() == b"bearer" else authorization
+    for name in (b"x-api-key", b"api-key", b"x-goog-api-key"):
+        if noted.get(name):
+            return noted[name]
+    if "key=" in query:
+        for name_, value in parse_qsl(query[:BAGGAGE_BYTES_MAX]):
+            if name_ == "key":
+                return value.encode()
+    for token in noted.get(b"sec-websocket-protocol", b"").split(b","):
+        token = token.strip()
+        if token.startswith(b"openai-insecure-api-key."):
+            return token.removeprefix(b"openai-insecure-api-key.")
+    return None
+
+
+def fingerprint(credential: bytes | None, hash_key: bytes) -> str | None:
+    """Give the keyed hash by which a credential is known, never the credential."""
+    if not credential:
+        return None
+    return hashlib.blake2b(credential, key=hash_key, digest_size=8).hexdigest()
+
+
+def parse_baggage(value: bytes) -> dict[str, str]:
+    """Read a W3C `baggage` header: name to value, properties left out."""
+    found: dict[str, str] = {}
+    for member in value[:BAGGAGE_BYTES_MAX].decode("latin-1").split(",")[:64]:
+        name, separator, rest = member.partition("=")
+        if separator:
+            found.setdefault(name.strip(), unquote(rest.partition(";")[0].strip()))
+    return found
+
+
+def parse_tags(value: str) -> dict[str, str]:
+    """Read `x-taximeter-tags: a=b,c=d`; a name alone is a tag whose value is `true`."""
+    tags: dict[str, str] = {}
+    for member in value.split(","):
+        name, separator, rest = member.partition("=")
+        key = clean(name.strip())
+        if key is not None and len(tags) < TAGS_MAX:
+            tags[key] = clean(rest) or "" if separator else "true"
+    return tags

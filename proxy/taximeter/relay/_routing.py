@@ -1,0 +1,84 @@
+"""Which upstream a request goes to, and under which path there. Pure.
+
+`/{upstream}/...` goes to the upstream of that name; anything else by its path's family, to the
+default upstream of that family. Hosts come from the settings alone: nothing of a request ever
+becomes part of one. The target is passed on byte for byte.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from taximeter.dialects import family_of
+from taximeter.relay._errors import Refused
+
+U = TypeVar("U")
+
+_FAMILY_ROOTS = frozenset(
+    "v1 v1beta v1alpha api chat completions embeddings responses models moderations images audio "
+    "files uploads batches videos decisions realtime live vector_stores conversations containers "
+    "fine_tuning assistants threads messages evals skills".split()
+)
+"""First segments that are an API's own, so never an upstream's name: `/chat/completions` is what
+a client sends whose base URL was given without `/v1`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route(Generic[U]):
+    """Where a request goes."""
+
+    upstream: U
+    target: str
+    """Raw path and query below the upstream's base."""
+    path: str
+    query: str
+
+
+class Routes(Generic[U]):
+    """The routing table of one settings snapshot."""
+
+    def __init__(self, named: dict[str, U], defaults: dict[str, U]) -> None:
+        self._named = named
+        self._defaults = defaults
+
+    def find(self, target: str) -> Route[U]:
+        """Give the route of a raw request target.
+
+        Raises:
+            Refused: `bad_target`, `unknown_upstream` or `no_default_upstream`.
+        """
+        target = _origin_form(target)
+        end = target.find("/", 1)
+        first = target[1:end] if end > 0 else target[1:].partition("?")[0]
+        upstream = self._named.get(first)
+        if upstream is not None and end > 0:
+            target = target[end:]
+        elif upstream is not None:
+            target = "/" + target[1 + len(first) :]
+        else:
+            if first not in _FAMILY_ROOTS:
+                raise Refused("unknown_upstream", _shown(first))
+            family = family_of(target.partition("?")[0])
+            upstream = self._defaults.get(family)
+            if upstream is None:
+                raise Refused("no_default_upstream", family)
+        path, _, query = target.partition("?")
+        return Route(upstream, target, path, query)
+
+
+def _origin_form(target: str) -> str:
+    if target.startswith("/"):
+        return target.partition("#")[0]
+    for scheme in ("http://", "https://"):
+        if target[: len(scheme)].lower() == scheme:
+            # RFC 9112, 3.2.2: a server must take the absolute form; its host is ignored.
+            slash = target.find("/", len(scheme))
+            return target[slash:].partition("#")[0] if slash >= 0 else "/"
+    raise Refused("bad_target")
+
+
+def _shown(name: str) -> str:
+    """Give a name from a request as it may be shown in an answer."""
+    kept = "".join(c for c in name[:40] if c.isascii() and (c.isalnum() or c in "-_."))
+    return f"'{kept}'"

@@ -1,0 +1,38 @@
+"""W3C trace context, as far as a call's row needs it. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_TRACEPARENT = re.compile(
+    rb"(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})"
+    rb"(?P<rest>-.*)?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TraceContext:
+    """The client's trace, and its span that our call is a child of."""
+
+    trace_id: str
+    parent_span_id: str
+    flags: int
+
+
+def parse_traceparent(value: bytes | None) -> TraceContext | None:
+    """Read a `traceparent`; None if there is none, or none that is valid."""
+    match = _TRACEPARENT.fullmatch(value.strip()) if value else None
+    if match is None:
+        return None
+    version, trace, span = match["version"], match["trace"], match["span"]
+    if version == b"ff" or (version == b"00" and match["rest"]):
+        return None
+    if not trace.strip(b"0") or not span.strip(b"0"):
+        return None
+    return TraceContext(trace.decode(), span.decode(), int(match["flags"], 16))
+
+
+def trace_id_of(call_id: str) -> str:
+    """Give the trace id of a call whose client sent none: made from the call's id."""
+    return call_id.replace("-", "")

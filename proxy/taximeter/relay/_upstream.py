@@ -1,0 +1,101 @@
+"""One upstream as a worker holds it: its settings, its address, its pool, what it refuses."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import time
+from urllib.parse import urlsplit
+
+from taximeter.relay._aiohttp import UpstreamConnector
+from taximeter.settings import Settings
+from taximeter.settings import Upstream as UpstreamSettings
+
+USAGE_REFUSAL_SECONDS = 3600.0
+"""How long an upstream that refused `stream_options` is not asked again."""
+
+_QUIRKS = {".x.ai": "x-ai", ".perplexity.ai": "perplexity"}
+"""Hosts whose answers read differently, though they speak a family's words. Whose *prices* apply
+is not decided here: the recorder tells it from the whole URL."""
+
+
+class Upstream:
+    """An upstream of one settings snapshot. Its pool is made on first use, within the loop."""
+
+    def __init__(self, name: str, settings: UpstreamSettings) -> None:
+        parts = urlsplit(settings.url)
+        self.name = name
+        self.settings = settings
+        self.base_path = parts.path.rstrip("/")
+        self.host = parts.netloc.encode("ascii")
+        self.provider = settings.provider or _quirk_of(parts.hostname or "")
+        self.asks_usage = settings.usage == "ask"
+        self.api_key = os.environ.get(settings.api_key_env) if settings.api_key_env else None
+        self._usage_refused_until: dict[str, float] = {}
+        self._connector: UpstreamConnector | None = None
+
+    @property
+    def connector(self) -> UpstreamConnector:
+        """The pool of connections to it."""
+        if self._connector is None:
+            timeouts = self.settings.timeouts
+            self._connector = UpstreamConnector(
+                self.settings.url,
+                connections_max=self.settings.connections_max,
+                connect_seconds=timeouts.connect_seconds,
+                tls=self._tls(),
+            )
+        return self._connector
+
+    def _tls(self) -> ssl.SSLContext | None:
+        tls = self.settings.tls
+        if tls.verify and tls.ca_file is None:
+            return None
+        context = ssl.create_default_context(
+            cafile=str(tls.ca_file) if tls.ca_file is not None else None
+        )
+        if not tls.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+    def may_ask_usage(self, api: str) -> bool:
+        """Whether `stream_options.include_usage` is worth a try on this family of calls."""
+        if not self.asks_usage:
+            return False
+        until = self._usage_refused_until.get(api)
+        return until is None or time.monotonic() >= until
+
+    def refuses_usage(self, api: str) -> None:
+        """Remember that it answered that option with an error."""
+        self._usage_refused_until[api] = time.monotonic() + USAGE_REFUSAL_SECONDS
+
+    def credential_line(self, dialect: str) -> bytes:
+        """Give the header field that carries the upstream's own key, for callers without one."""
+        if self.api_key is None:
+            return b""
+        key = self.api_key.encode("ascii", "ignore")
+        match dialect:
+            case "anthropic":
+                return b"x-api-key: %b\r\n" % key
+            case "gemini":
+                return b"x-goog-api-key: %b\r\n" % key
+            case _:
+                return b"Authorization: Bearer %b\r\n" % key
+
+    async def close(self) -> None:
+        """Close its connections."""
+        if self._connector is not None:
+            await self._connector.close()
+
+
+def _quirk_of(host: str) -> str | None:
+    for suffix, provider in _QUIRKS.items():
+        if f".{host}".endswith(suffix):
+            return provider
+    return None
+
+
+def upstreams_of(settings: Settings) -> dict[str, Upstream]:
+    """Make every upstream of a snapshot."""
+    return {name: Upstream(name, one) for name, one in settings.upstreams.items()}

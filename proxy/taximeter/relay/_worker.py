@@ -1,0 +1,252 @@
+"""A relay worker: one process, one event loop, one journal; it relays and does nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections import Counter as Tally
+from dataclasses import dataclass
+from pathlib import Path
+
+from taximeter.call import CallIds, Counted, Outcome
+from taximeter.counting import Counter, CountJob
+from taximeter.dialects import Dialect, dialect_for, family_of
+from taximeter.journal import JournalWriter, SyncPolicy, root_of
+from taximeter.relay._aiohttp import ClientSide, Incoming, LineTooLong, RelayServer, Written
+from taximeter.relay._bookkeeper import Bookkeeper, Unrecorded
+from taximeter.relay._budget import ByteBudget
+from taximeter.relay._delivery import Delivery
+from taximeter.relay._errors import Refused
+from taximeter.relay._exchange import Exchange
+from taximeter.relay._identity import IdentityHeaders
+from taximeter.relay._request import Request
+from taximeter.relay._routing import Routes
+from taximeter.relay._upstream import Upstream, upstreams_of
+from taximeter.settings import Settings
+
+log = logging.getLogger("taximeter.relay")
+
+TICK_SECONDS = 1.0
+"""How often deadlines are looked after: they are kept to within this."""
+BACKLOG = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that a settings file decides, swapped whole on reload.
+
+    A call keeps the snapshot it began under.
+    """
+
+    settings: Settings
+    upstreams: dict[str, Upstream]
+    routes: Routes[Upstream]
+    identity_headers: IdentityHeaders
+    identity_header_names: frozenset[bytes]
+    body_budget: ByteBudget
+
+    @classmethod
+    def of(cls, settings: Settings) -> Snapshot:
+        """Make the snapshot of a configuration."""
+        upstreams = upstreams_of(settings)
+        defaults = {}
+        for family in ("openai", "anthropic", "gemini", "ollama"):
+            name = settings.upstream_for_family(family)
+            if name is not None:
+                defaults[family] = upstreams[name]
+        identity = settings.identity
+        headers = IdentityHeaders(
+            user=_lower(identity.user_headers),
+            team=_lower(identity.team_headers),
+            session=_lower(identity.session_headers),
+        )
+        return cls(
+            settings=settings,
+            upstreams=upstreams,
+            routes=Routes(upstreams, defaults),
+            identity_headers=headers,
+            identity_header_names=headers.all,
+            body_budget=ByteBudget(settings.relay.body_buffers_bytes_max),
+        )
+
+
+def _lower(names: tuple[str, ...] | list[str]) -> tuple[bytes, ...]:
+    return tuple(name.lower().encode("ascii") for name in names)
+
+
+class RelayWorker:
+    """Relays calls until told to stop."""
+
+    def __init__(self, settings: Settings, *, worker: int, hash_key: bytes) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.snapshot = Snapshot.of(settings)
+        self.hash_key = hash_key
+        self.ids = CallIds()
+        self.exchanges: set[Exchange] = set()
+        self.tap_budget = ByteBudget(settings.relay.taps_bytes_max)
+        self.outcomes: Tally[Outcome] = Tally()
+        self.faults = 0
+        """Exceptions of ours that a call met."""
+        self.unparsed = 0
+        """Requests refused before they were calls: not HTTP, or too large a head."""
+        self.draining = False
+        self.counter = Counter(settings.data_dir)
+        self._background: set[asyncio.Task[None]] = set()
+        self._retired: list[Snapshot] = []
+        self._worker = worker
+        self._server: asyncio.Server | None = None
+        self._http: RelayServer | None = None
+        self._ticker: asyncio.TimerHandle | None = None
+        self._journal = JournalWriter.begin(
+            root_of(settings.data_dir),
+            worker,
+            sync=SyncPolicy(settings.journal.sync),
+            segment_bytes=settings.journal.segment_bytes,
+            bytes_max=settings.journal.bytes_max // settings.workers,
+        )
+        self.books = Bookkeeper(
+            self._journal,
+            sync_seconds=settings.journal.sync_milliseconds / 1000,
+            fail_closed=settings.journal.when_full == "fail_closed",
+        )
+
+    @property
+    def settings(self) -> Settings:
+        """The configuration in effect."""
+        return self.snapshot.settings
+
+    async def start(self, listener: socket.socket) -> None:
+        """Begin to accept calls on a listening socket."""
+        relay = self.settings.relay
+        self._http = RelayServer(
+            self._handle,
+            head_bytes_max=relay.head_bytes_max,
+            keepalive_seconds=relay.keepalive_seconds,
+            on_accept=self._accepted,
+            on_unparsed=self._answer_unparsed,
+        )
+        self._server = await self.loop.create_server(self._http, sock=listener, backlog=BACKLOG)
+        self._tick()
+
+    async def _handle(self, incoming: Incoming) -> Written:
+        return await Exchange(self, incoming).run()
+
+    def reload(self, settings: Settings) -> None:
+        """Take a new configuration for calls from now on; those under way keep theirs."""
+        self._retired.append(self.snapshot)
+        self.snapshot = Snapshot.of(settings)
+
+    # -- connections ------------------------------------------------------------------------
+
+    def _accepted(self, client: ClientSide) -> None:
+        if self._http is not None and len(self._http._connections) > (
+            self.settings.relay.connections_max
+        ):
+            client.force_close()
+
+    def _answer_unparsed(
+        self, client: ClientSide, status: int, error: BaseException | None
+    ) -> Written:
+        """Answer a request that could not be parsed. It was never a call: there is no row."""
+        self.unparsed += 1
+        if isinstance(error, LineTooLong) or "too" in str(getattr(error, "message", "")).lower():
+            refused = Refused("head_too_large", str(self.settings.relay.head_bytes_max))
+        else:
+            # What exactly was wrong may quote what the client sent: the kind must do.
+            refused = Refused("malformed_request", type(error).__name__)
+        delivery = Delivery(client, http10=False, wants_keep_alive=False)
+        body = dialect_for("openai", "").refusal(
+            refused.problem.status, refused.code, refused.message
+        )
+        fields = f"Content-Type: application/json\r\nx-taximeter-error: {refused.code}\r\n"
+        delivery.plain(refused.problem.status, fields.encode("ascii"), body)
+        return Written(False)
+
+    def dialect_of(self, target: str, request: Request | None) -> Dialect:
+        """Tell in whose words an answer of ours is to be given."""
+        if request is not None and request.routed:
+            return request.dialect
+        path = target.partition("?")[0]
+        return dialect_for(family_of(path), path)
+
+    # -- the clock --------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        now = time.monotonic_ns()
+        for exchange in tuple(self.exchanges):
+            try:
+                exchange.tick(now)
+            except Exception:
+                self.faults += 1
+                log.exception("A deadline could not be looked after.")
+        if self._http is not None:
+            patience = self.loop.time() - self.settings.relay.head_seconds_max
+            for client in self._http.clients:
+                if client.head_since is not None and client.head_since < patience:
+                    client.force_close()
+        self._ticker = self.loop.call_later(TICK_SECONDS, self._tick)
+
+    # -- counting ---------------------------------------------------------------------------
+
+    def count_later(self, call_id: str, job: CountJob) -> None:
+        """Count a closed call's text, off this loop, and journal the figures."""
+        task = self.loop.create_task(self._count(call_id, job))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _count(self, call_id: str, job: CountJob) -> None:
+        found = await self.counter.count(job)
+        try:
+            self.books.write(
+                Counted(
+                    call_id=call_id,
+                    input_tokens=found.input_tokens,
+                    output_tokens=found.output_tokens,
+                    rule=found.rule,
+                )
+            )
+        except Unrecorded:
+            # The recorder books the call by the rule of last resort when it has waited enough.
+            log.warning("A count could not be journalled.", extra={"call_id": call_id})
+
+    def note_end(self, outcome: Outcome) -> None:
+        """Count a call's end."""
+        self.outcomes[outcome] += 1
+
+    # -- the end ----------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """Drain: accept nothing new, let calls finish within their time, then cut them."""
+        self.draining = True
+        if self._server is not None:
+            self._server.close()
+        if self._http is not None:
+            for client in self._http.clients:
+                if not client._request_in_progress:
+                    client.close()
+        deadline = self.loop.time() + self.settings.relay.drain_seconds_max
+        while self.exchanges and self.loop.time() < deadline:
+            await asyncio.sleep(0.05)
+        for exchange in tuple(self.exchanges):
+            exchange.interrupt()
+        await asyncio.sleep(0)
+        if self._http is not None:
+            await self._http.shutdown(2.0)
+        if self._background:
+            await asyncio.wait(tuple(self._background), timeout=10)
+        if self._ticker is not None:
+            self._ticker.cancel()
+        await self.counter.close()
+        for snapshot in (*self._retired, self.snapshot):
+            for upstream in snapshot.upstreams.values():
+                await upstream.close()
+        await self.books.close()
+
+
+def hash_key_of(data_dir: Path) -> bytes:
+    """Give the key that credentials are hashed with; made on first need, mode 0600."""
+    from taximeter.relay._secret import load_or_make
+
+    return load_or_make(data_dir / "hash.key")
