@@ -35,6 +35,8 @@ class Operation(msgspec.Struct, frozen=True):
     fetch: bool = False
     """It fetches, or changes, what an earlier call made (`GET /responses/{id}`,
     `GET /batches/{id}`): billed only if that was not billed yet."""
+    stream: bool = False
+    """The path itself asks for a stream (Gemini's `:streamGenerateContent`)."""
 
 
 class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,7 +137,13 @@ class Dialect(ABC):
 
     @abstractmethod
     def read_request(
-        self, operation: Operation, path: str, query: str, content_type: str, body: bytes, whole: bool
+        self,
+        operation: Operation,
+        path: str,
+        query: str,
+        content_type: str,
+        body: bytes,
+        whole: bool,
     ) -> RequestFacts:
         """Read a request's body, or its beginning if not `whole`."""
 

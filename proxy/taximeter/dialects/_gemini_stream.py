@@ -1,0 +1,163 @@
+"""Streams of Gemini's native API: server-sent events, or one JSON array that comes in pieces.
+
+Neither has an end marker: the last chunk is the one with a `finishReason`. Every chunk carries
+the usage so far; only the latest is looked at, and only when somebody asks.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from taximeter.dialects import _scan
+from taximeter.dialects._contract import StreamReader
+from taximeter.dialects._gemini_message import note_message, note_usage, read_message
+from taximeter.dialects._json import is_set, word
+from taximeter.dialects._sse import END_BYTES, EVENT_BYTES_MAX, SseReader, parse_event
+
+_TOKEN_EVENTS: Final = frozenset({"step.delta", "content.delta"})
+_ENDS: Final = frozenset({"interaction.completed", "interaction.complete", "error"})
+
+
+class GeminiSseReader(SseReader):
+    """Reads `alt=sse` streams and the Interactions API."""
+
+    __slots__ = ("_latest",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._latest = b""
+        """The latest event passed on unparsed."""
+
+    def _is_dull(self, data: bytes) -> bool:
+        if (
+            not data.startswith(b"data:")
+            or not data.endswith((b"}\r\n\r\n", b"}\n\n"))
+            or data.count(b"\n") != 2
+            or data.count(b"\r") not in (0, 2)
+            or b'"finishReason"' in data
+            or b'"error"' in data
+            or b'"promptFeedback"' in data
+            or b'"candidates"' not in data
+        ):
+            return False
+        self._latest = data
+        return True
+
+    def _read_event(self, event: bytes, data: bytes) -> bool:
+        self._latest = b""
+        message = read_message(data)
+        if message is None:
+            return False
+        token, ends = note_message(self._answer, message)
+        kind = word(message.event_type) or event.decode("ascii", "replace")
+        self.token_seen = self.token_seen or token or kind in _TOKEN_EVENTS
+        if is_set(message.candidates) or is_set(message.promptFeedback) or kind in _ENDS:
+            self.ended = self.ended or ends or kind in _ENDS
+        elif is_set(message.error):
+            self.ended = True
+        return False
+
+    def _read_large_event(self, head: bytes, tail: bytes) -> None:
+        self.token_seen = True
+        note_usage(self.answer, _scan.last_object(tail, b"usageMetadata"))
+        reason = _scan.last_word(tail, b"finishReason")
+        if reason is not None:
+            self._answer.finish_reason = reason
+            self._answer.final = self._answer.usage is not None
+            self.ended = True
+
+    def _settle(self) -> None:
+        if self._latest:
+            latest, self._latest = self._latest, b""
+            _, payload = parse_event(latest.rstrip(b"\r\n"))
+            message = read_message(payload or b"")
+            if message is not None:
+                note_message(self._answer, message)
+
+
+_OUTSIDE: Final = re.compile(rb'["{}\[\]]')
+_IN_STRING: Final = re.compile(rb'["\\]')
+
+
+class GeminiArrayReader(StreamReader):
+    """Reads a JSON array whose elements come in pieces, or a single object."""
+
+    __slots__ = ("_depth", "_element", "_escaped", "_in_string", "_is_array", "_large", "_started")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._depth = 0
+        self._in_string = False
+        self._escaped = False
+        self._started = False
+        self._is_array = False
+        self._element = bytearray()
+        """The unfinished element so far."""
+        self._large = False
+        """The unfinished element has outgrown what is kept; only its end is."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Read `data` and give it back: nothing is ever taken out here."""
+        position = 0
+        start = 0
+        size = len(data)
+        while position < size:
+            if self._escaped:
+                self._escaped = False
+                position += 1
+                continue
+            found = (_IN_STRING if self._in_string else _OUTSIDE).search(data, position)
+            if found is None:
+                break
+            byte = data[found.start()]
+            position = found.end()
+            if self._in_string:
+                self._escaped = byte == 0x5C
+                self._in_string = byte != 0x22
+            elif byte == 0x22:
+                self._in_string = True
+            elif byte in b"{[":
+                if not self._started:
+                    self._started = True
+                    self._is_array = byte == 0x5B
+                    start = position if self._is_array else found.start()
+                elif self._depth == 1 and self._is_array:
+                    start = found.start()
+                self._depth += 1
+            else:
+                self._depth -= 1
+                if self._depth == (1 if self._is_array else 0) and byte == 0x7D:
+                    self._element += data[start:position]
+                    self._read_element()
+                    start = position
+                if self._depth <= 0:
+                    self.ended = True
+        if self._started and self._depth > (1 if self._is_array else 0):
+            self._element += data[start:]
+            if len(self._element) > (2 * END_BYTES if self._large else EVENT_BYTES_MAX):
+                self._large = True
+                del self._element[:-END_BYTES]
+        self.at_boundary = not self._started or self._depth <= (1 if self._is_array else 0)
+        return data
+
+    def finish(self) -> bytes:
+        """Take note of the end: an unfinished element may still hold usage."""
+        if self._element:
+            note_usage(self.answer, _scan.last_object(bytes(self._element), b"usageMetadata"))
+            self._element = bytearray()
+        return b""
+
+    def _read_element(self) -> None:
+        element = bytes(self._element)
+        self._element = bytearray()
+        self.events += 1
+        if self._large:
+            self._large = False
+            self.token_seen = True
+            note_usage(self.answer, _scan.last_object(element, b"usageMetadata"))
+            return
+        message = read_message(element)
+        if message is not None:
+            token, _ = note_message(self.answer, message)
+            self.token_seen = self.token_seen or token

@@ -1,0 +1,164 @@
+"""Streams of the OpenAI family: chat, legacy completions, Responses, images, audio.
+
+A chat stream ends with `data: [DONE]`. Its usage, if any, comes in a chunk of its own with
+`choices: []` just before that; only that chunk may be taken out. Vendors differ: usage on the
+last content chunk, on every chunk, or in `x_groq`; whatever comes later replaces.
+
+A stream of the Responses API or of a media endpoint has typed events and ends with one of
+`TERMINAL`; the usage stands in that event.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from taximeter.dialects import _scan
+from taximeter.dialects._errors import UNKNOWN, error_code, error_word
+from taximeter.dialects._json import ABSENT, is_set, is_true, name, tree
+from taximeter.dialects._openai_message import (
+    Message,
+    is_empty_array,
+    note_choices,
+    note_message,
+    note_status,
+    note_usage,
+    read_message,
+)
+from taximeter.dialects._sse import SseReader
+
+TERMINAL: Final = frozenset(
+    {
+        "response.completed",
+        "response.incomplete",
+        "response.failed",
+        "response.cancelled",
+        "error",
+        "image_generation.completed",
+        "image_edit.completed",
+        "transcript.text.done",
+        "speech.audio.done",
+    }
+)
+"""Typed events after which a stream has nothing more to say about its cost."""
+
+_TOKEN_SUFFIXES: Final = (
+    ".delta",
+    ".partial_image",
+    "image_generation.completed",
+    "image_edit.completed",
+)
+
+
+class OpenAiReader(SseReader):
+    """Reads any stream of the OpenAI family."""
+
+    __slots__ = ("_finish_null", "_late_usage", "_provider", "_usage_null")
+
+    def __init__(self, provider: str | None, drop_usage: bool) -> None:
+        super().__init__(drop_usage)
+        self._provider = provider
+        self._usage_null = b'"usage":null'
+        self._finish_null = b'"finish_reason":null'
+        self._late_usage = ABSENT
+        """Usage of a chunk with choices (sent with every chunk by some), not yet looked at."""
+
+    def _is_dull(self, data: bytes) -> bool:
+        if not data.endswith(b"}\n\n") or b"\r" in data:
+            return False
+        if data.startswith(b"data:"):
+            usages = data.count(b'"usage"')
+            return (
+                data.count(b"\n") == 2
+                and b'"choices"' in data
+                and b'"error"' not in data
+                and (usages == 0 or usages == data.count(self._usage_null))
+                and data.count(b'"finish_reason"') == data.count(self._finish_null)
+            )
+        # Typed events: the name is in the first line, and a delta has nothing but text.
+        first_line = data.find(b".delta\n", 0, 80)
+        return (
+            first_line > 0
+            and data.startswith(b"event: ")
+            and data.count(b"\n") == 3
+            and data.startswith(b"data:", first_line + 7)
+        )
+
+    def _read_event(self, event: bytes, data: bytes) -> bool:
+        if data.startswith(b"[DONE]"):
+            self.ended = True
+            self.answer.final = self.answer.usage is not None
+            return False
+        message = read_message(data)
+        if message is None:
+            return False
+        if message.type or (event and not message.choices):
+            self._read_typed(name(message.type) or event.decode("ascii", "replace"), message)
+            return False
+        return self._read_chunk(data, message)
+
+    def _read_chunk(self, data: bytes, message: Message) -> bool:
+        """Take note of a chunk of a chat or completion; tell whether it is the extra one."""
+        if b'"usage": null' in data:
+            self._usage_null = b'"usage": null'
+        if b'"finish_reason": null' in data:
+            self._finish_null = b'"finish_reason": null'
+        alone = is_empty_array(message.choices)
+        facts = self._answer
+        finished_before = facts.finish_reason
+        if message.choices and not alone:
+            token = note_choices(facts, tree(message.choices))
+            self.token_seen = self.token_seen or token
+        usage = message.usage
+        if is_set(usage) and not alone and facts.finish_reason is None:
+            self._late_usage = usage.copy()
+            message.usage = ABSENT
+        elif is_set(usage) or facts.finish_reason != finished_before:
+            self._settle()
+        note_message(facts, message, self._provider)
+        if facts.error is not None and is_set(message.error):
+            self.ended = True
+        facts.final = facts.usage is not None and (
+            alone or facts.finish_reason is not None or self.ended
+        )
+        return alone and is_set(usage)
+
+    def _read_typed(self, kind: str, message: Message) -> None:
+        """Take note of an event of the Responses API or of a media endpoint."""
+        facts = self._answer
+        if kind.endswith(_TOKEN_SUFFIXES):
+            self.token_seen = True
+        inner = read_message(bytes(message.response)) if is_set(message.response) else None
+        if inner is not None:
+            note_message(facts, inner, self._provider)
+            background = is_true(inner.background)
+            facts.deferred = not note_status(facts, inner) and background
+        if is_set(message.usage) or is_set(message.error):
+            note_message(facts, msgspec.structs.replace(message, id=ABSENT), self._provider)
+        if kind == "error" and facts.error is None:
+            facts.error = error_code(tree(message.error)) or error_word(tree(message.code))
+            facts.error = facts.error or UNKNOWN
+        if kind in TERMINAL:
+            self.ended = True
+            facts.deferred = False
+            facts.final = facts.usage is not None
+
+    def _read_large_event(self, head: bytes, tail: bytes) -> None:
+        kinds = _scan.members(head[head.find(b"{") :])
+        kind = name(tree(kinds.get("type", b"")))
+        usage = _scan.last_object(tail, b"usage")
+        note_usage(self.answer, usage, self._provider)
+        if kind is None:
+            self.token_seen = True
+            return
+        self.token_seen = self.token_seen or kind.endswith(_TOKEN_SUFFIXES)
+        if kind in TERMINAL:
+            self.ended = True
+            self.answer.final = usage is not None
+            self.answer.deferred = False
+
+    def _settle(self) -> None:
+        if self._late_usage:
+            usage, self._late_usage = self._late_usage, ABSENT
+            note_usage(self._answer, tree(usage), self._provider)

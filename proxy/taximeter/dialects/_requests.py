@@ -1,0 +1,112 @@
+"""What a request's body says, for the families whose bodies are JSON objects.
+
+A body that is only there in part (it outgrew the cap and streams through) is read as far as its
+outermost members go. A multipart body (audio, images) is read for its short fields only; its
+files are never looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+from taximeter.dialects import _json, _scan
+from taximeter.dialects._contract import Operation, RequestFacts
+from taximeter.dialects._usage import count
+
+PARTS_MAX: Final = 64
+"""Most parts of a multipart body that are looked at."""
+
+_FIELD_BYTES_MAX: Final = 1024
+_FIELDS: Final = frozenset({"model", "stream", "user", "n", "safety_identifier", "service_tier"})
+_PART_NAME: Final = re.compile(rb'name="?([A-Za-z_]{1,32})"?', re.IGNORECASE)
+_BOUNDARY: Final = re.compile(r'boundary="?([^";,]{1,200})"?', re.IGNORECASE)
+
+
+class _Request(msgspec.Struct):
+    model: msgspec.Raw = _json.ABSENT
+    stream: msgspec.Raw = _json.ABSENT
+    stream_options: msgspec.Raw = _json.ABSENT
+    service_tier: msgspec.Raw = _json.ABSENT
+    safety_identifier: msgspec.Raw = _json.ABSENT
+    user: msgspec.Raw = _json.ABSENT
+    metadata: msgspec.Raw = _json.ABSENT
+    input: msgspec.Raw = _json.ABSENT
+    n: msgspec.Raw = _json.ABSENT
+
+
+_decoder: Final = msgspec.json.Decoder(_Request)
+
+
+def read_json_request(operation: Operation, body: bytes, whole: bool) -> RequestFacts:
+    """Read a JSON body of the openai, anthropic or ollama family."""
+    request = _json.read(_decoder, body) if whole else None
+    if request is None:
+        found = _scan.members(body)
+        known = [key for key in _Request.__struct_fields__ if key in found]
+        request = _Request(**{key: msgspec.Raw(found[key]) for key in known})
+    stream = _json.is_true(request.stream)
+    options = _json.mapping(_json.tree(request.stream_options))
+    asks = options.get("include_usage") is True
+    user = _json.name(request.safety_identifier) or _json.name(request.user)
+    if user is None and request.metadata:
+        user = _json.name(_json.mapping(_json.tree(request.metadata)).get("user_id"))
+    may_ask = stream and not asks and operation.api in ("chat_completions", "completions")
+    speech = _json.tree(request.input) if operation.api == "speech" else None
+    return RequestFacts(
+        model=_json.name(request.model),
+        stream=stream,
+        service_tier=_json.word(request.service_tier),
+        user=user,
+        asks_usage=asks,
+        can_ask_usage=may_ask and whole,
+        batch=operation.api == "batches",
+        input_characters=len(speech) if isinstance(speech, str) else None,
+        images=_images(operation, _json.tree(request.n)),
+    )
+
+
+def read_multipart_request(operation: Operation, content_type: str, body: bytes) -> RequestFacts:
+    """Read the short fields of a multipart body, whole or its beginning."""
+    fields = multipart_fields(content_type, body)
+    number = fields.get("n", "")
+    return RequestFacts(
+        model=_json.name(fields.get("model")),
+        stream=fields.get("stream", "").lower() == "true",
+        service_tier=_json.word(fields.get("service_tier")),
+        user=_json.name(fields.get("safety_identifier")) or _json.name(fields.get("user")),
+        images=_images(operation, int(number) if re.fullmatch("[0-9]{1,4}", number) else None),
+    )
+
+
+def multipart_fields(content_type: str, body: bytes) -> dict[str, str]:
+    """Give the short text fields of a multipart body that are of use here, by name."""
+    boundary = _BOUNDARY.search(content_type)
+    fields: dict[str, str] = {}
+    if boundary is None:
+        return fields
+    delimiter = b"--" + boundary[1].encode("utf-8", "replace")
+    position = body.find(delimiter)
+    for _ in range(PARTS_MAX):
+        if position < 0:
+            break
+        start = position + len(delimiter)
+        blank = body.find(b"\r\n\r\n", start, start + _FIELD_BYTES_MAX)
+        position = body.find(delimiter, start)
+        if blank < 0 or position < 0 or not blank < position <= blank + _FIELD_BYTES_MAX:
+            continue
+        head = body[start:blank]
+        name = _PART_NAME.search(head)
+        key = name[1].decode() if name else ""
+        if key in _FIELDS and b"filename" not in head:
+            fields[key] = body[blank + 4 : position].rstrip(b"\r\n").decode("utf-8", "replace")
+    return fields
+
+
+def _images(operation: Operation, number: object) -> int | None:
+    """Give how many images are asked for: one where a request does not say."""
+    if operation.api != "images":
+        return None
+    return 1 if number is None else count(number)
