@@ -1,18 +1,36 @@
-"""The command `taximeter` itself: its subcommands, and what becomes of their errors."""
+"""The command `taximeter` itself: its subcommands, and what becomes of their errors.
+
+A command's module is imported with this one, so none of them imports anything slow at its top:
+the settings, the ledger and the proxy are imported by the commands that use them, when they run.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
+
 import typer
 
-app = typer.Typer(name="taximeter", no_args_is_help=True, add_completion=False)
+from taximeter.cli._call import call
+from taximeter.cli._calls import calls
+from taximeter.cli._check import check
+from taximeter.cli._demo import demo
+from taximeter.cli._errors import CommandError
+from taximeter.cli._ledger import ledger
+from taximeter.cli._report import report
+from taximeter.cli._serve import serve
+
+application = typer.Typer(
+    name="taximeter",
+    help="A sidecar proxy that puts a meter on every LLM call.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 
 
-@app.callback()
-def taximeter() -> None:
-    """A sidecar proxy that puts a meter on every LLM call."""
-
-
-@app.command()
 def version() -> None:
     """Print the version."""
     from taximeter import __version__
@@ -20,7 +38,22 @@ def version() -> None:
     typer.echo(f"taximeter {__version__}")
 
 
+for _command in (serve, calls, call, report, check, demo, version):
+    application.command()(_command)
+application.add_typer(ledger)
+
+
 def main() -> int:
     """Run the command line and give its exit code."""
-    result = app(standalone_mode=False)
-    return result if isinstance(result, int) else 0
+    try:
+        application()
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except CommandError as error:
+        typer.echo(f"taximeter: {error}", err=True)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of our output has seen enough (`taximeter calls | head`). Standard output is
+        # pointed at nothing, or the interpreter would meet the broken pipe again as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

@@ -11,7 +11,7 @@ from taximeter.settings._load import ENVIRONMENT_PREFIX, find_file, load
 from taximeter.settings._model import Settings
 from taximeter.settings._price import OwnPrice
 from taximeter.settings._rooms import Identity, Journal, Log, Recorder, Relay
-from taximeter.settings._upstream import Dialect, Timeouts, Tls, Upstream
+from taximeter.settings._upstream import Dialect, Timeouts, Tls, Upstream, guess_dialect
 from taximeter.settings._values import Address
 
 __all__ = [
@@ -31,5 +31,6 @@ __all__ = [
     "Tls",
     "Upstream",
     "find_file",
+    "guess_dialect",
     "load",
 ]

@@ -94,6 +94,13 @@ class Upstream(Section):
             "of such streams are counted."
         ),
     )
+    forward_trace: bool = Field(
+        False,
+        description=(
+            "Pass the client's `traceparent`, `tracestate` and `baggage` on. Off, they end here: "
+            "baggage may name your users, and a third party has no use for it."
+        ),
+    )
     models: dict[str, str] = Field(
         {},
         max_length=1000,

@@ -13,7 +13,11 @@ from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 UPSTREAM_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-RESERVED_UPSTREAM_NAMES = frozenset({"v1", "v1beta", "v1alpha", "api", "healthz", "readyz"})
+RESERVED_UPSTREAM_NAMES = frozenset(
+    "v1 v1beta v1alpha api healthz readyz metrics chat completions embeddings responses models "
+    "moderations images audio files uploads batches videos decisions realtime live vector_stores "
+    "conversations containers fine_tuning assistants threads messages evals skills".split()
+)
 """First segments of paths that belong to an API family or to the proxy itself."""
 
 CREDENTIAL_HEADERS = frozenset(

@@ -1,0 +1,101 @@
+"""What several commands take, and what they all begin with: the settings and the ledger."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from taximeter.cli._errors import MISUSED, CommandError, translated
+
+if TYPE_CHECKING:
+    from taximeter.ledger import Ledger
+    from taximeter.settings import Settings
+
+NS_PER_SECOND = 1_000_000_000
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="Configuration file. Default: $TAXIMETER_CONFIG, else ./taximeter.yaml if any.",
+        show_default=False,
+    ),
+]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="Started since: 90s, 30m, 1h, 7d, 2w ago, or 2026-11-30, or 2026-11-30T14:00 (UTC).",
+        show_default=False,
+    ),
+]
+Until = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Started before; as --since.", show_default=False),
+]
+
+_AGO = re.compile(r"([0-9]{1,9})\s*([smhdw])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def moment_ns(text: str | None, option: str, now_ns: int | None = None) -> int | None:
+    """Read a time: so long ago, or a date with or without a time, UTC unless it says otherwise.
+
+    Raises:
+        CommandError: if it is neither.
+    """
+    if text is None:
+        return None
+    ago = _AGO.fullmatch(text.strip())
+    if ago:
+        seconds = int(ago[1]) * _SECONDS[ago[2]]
+        return max(0, (time.time_ns() if now_ns is None else now_ns) - seconds * NS_PER_SECOND)
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise CommandError(
+            f"{option}: give a time as 30m, 1h or 7d ago, or as 2026-11-30 or 2026-11-30T14:00",
+            MISUSED,
+        ) from None
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    return max(0, int(moment.timestamp()) * NS_PER_SECOND + moment.microsecond * 1000)
+
+
+def read_settings(config: Path | None, overrides: dict[str, Any] | None = None) -> Settings:
+    """Read the configuration.
+
+    Raises:
+        CommandError: with every problem, and exit code 2.
+    """
+    from taximeter.settings import SettingsError, load
+
+    try:
+        return load(config, overrides)
+    except SettingsError as error:
+        raise CommandError(f"the configuration cannot be used\n{error}", MISUSED) from None
+
+
+@contextmanager
+def open_ledger(settings: Settings) -> Iterator[Ledger]:
+    """Open the ledger that the settings name, and close it again.
+
+    Raises:
+        CommandError: for whatever is wrong with it, here or within the block.
+    """
+    from taximeter.ledger import Ledger
+
+    with translated():
+        opened = Ledger.open(settings.ledger_url)
+        try:
+            yield opened
+        finally:
+            opened.close()
