@@ -1,0 +1,404 @@
+"""A batch goes in whole and once, whoever repeats it and whatever is wrong with a row of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from taximeter.call import (
+    Attempt,
+    Fact,
+    Opened,
+    Outcome,
+    Stage,
+    Usage,
+    UsageSource,
+    decode_record,
+    encode_record,
+)
+from taximeter.ledger import (
+    ENTRIES_MAX,
+    Batch,
+    Entry,
+    LeaseLost,
+    Ledger,
+    Parked,
+    Position,
+    RecorderState,
+)
+from tests.ledger.make import (
+    assert_sums_agree,
+    call_id,
+    commit,
+    entry,
+    everything,
+    execute,
+    rows,
+)
+
+
+def test_a_call_comes_back_with_every_fact_it_was_booked_with(ledger: Ledger) -> None:
+    """What is read is what was written: no field is lost, moved or rounded."""
+    tries = [
+        Attempt(number=1, upstream="a", started_ns=1, ended_ns=9, error="connect_failed"),
+        Attempt(
+            number=2,
+            upstream="b",
+            started_ns=10,
+            connected_ns=11,
+            sent_ns=12,
+            first_byte_ns=13,
+            ended_ns=14,
+            reused=True,
+            status=200,
+        ),
+    ]
+    usage = Usage(
+        **{name: place for place, name in enumerate(Usage.__struct_fields__, start=1)}  # type: ignore[arg-type]
+    )
+    stages = {stage: 1_000_003 * place for place, stage in enumerate(Stage, start=1)}
+    booked = entry(
+        user="ann",
+        team="blue",
+        session="s1",
+        tags={"env": "prod", "a b": "ü"},
+        usage=usage,
+        stages=stages,
+        attempts=tries,
+        response_id="resp_1",
+        response_model="gpt-5.4-mini-2026-03-17",
+        service_tier="flex",
+        price_variant={"speed": "fast"},
+        finish_reason="stop",
+        raw_usage='{"total_tokens":3}',
+        events=7,
+        request_bytes=8,
+        response_bytes=9,
+        error="none",
+        facts=[Fact.USAGE_ASKED, Fact.DRAINED],
+    )
+    opened = msgspec.structs.replace(
+        booked.closed.opened,
+        user_source="header",
+        key_hash="k",
+        stream=True,
+        trace_id="t" * 32,
+        parent_span_id="p" * 16,
+        client_request_id="r",
+        client_retry=2,
+    )
+    booked = msgspec.structs.replace(
+        booked,
+        closed=msgspec.structs.replace(booked.closed, opened=opened),
+        price_rates='{"input":1}',
+        count_rule="o200k_base",
+    )
+    commit(ledger, booked)
+    call = ledger.call(booked.call_id)
+    assert call is not None
+    for name in set(call.__struct_fields__) & set(Opened.__struct_fields__):
+        wanted = getattr(opened, name)
+        if name != "service_tier":
+            assert getattr(call, name) == wanted, name
+    assert (call.usage, call.usage_source) == (usage, UsageSource.REPORTED)
+    assert call.attempts == tuple(tries)
+    assert call.attempt_count == 2
+    assert call.stages == stages
+    assert call.duration_ns == sum(stages.values())
+    assert call.time_to_first_token_ns == 1_000_003 * (1 + 2 + 3 + 4 + 5)
+    assert call.gaps == {"count": 2, "sum_ns": 30, "max_ns": 20, "buckets": [2]}
+    assert call.facts == ("usage_asked", "drained")
+    assert (call.service_tier, call.price_variant) == ("flex", {"speed": "fast"})
+    assert (call.price, call.price_rates, call.count_rule) == ("list", '{"input":1}', "o200k_base")
+    assert (call.response_id, call.response_model) == ("resp_1", "gpt-5.4-mini-2026-03-17")
+    assert (call.status, call.outcome, call.error) == (200, "completed", "none")
+    assert (call.events, call.request_bytes, call.response_bytes) == (7, 8, 9)
+    assert (call.raw_usage, call.finish_reason) == ('{"total_tokens":3}', "stop")
+
+
+def test_unknown_figures_stay_unknown(ledger: Ledger) -> None:
+    """Missing is NULL and never 0, and 0 is 0 and never NULL."""
+    nothing = entry(source=UsageSource.ABSENT, cost_pico=None, stages={}, attempts=[])
+    zero = entry(usage=Usage(input_tokens=0, output_tokens=0, cached_tokens=0), cost_pico=0)
+    commit(ledger, nothing, zero)
+    call = ledger.call(nothing.call_id)
+    assert call is not None
+    assert (call.usage, call.cost_pico, call.duration_ns) == (None, None, None)
+    assert (call.time_to_first_token_ns, call.stages, call.attempts) == (None, {}, ())
+    call = ledger.call(zero.call_id)
+    assert call is not None
+    assert call.usage == Usage(input_tokens=0, output_tokens=0, cached_tokens=0)
+    assert call.cost_pico == 0
+
+
+def test_a_repeated_batch_changes_nothing(ledger: Ledger) -> None:
+    """D2: rows are inserted if absent, so replaying a batch is a no-op, sums included."""
+    entries = [entry(user=f"u{number % 3}") for number in range(20)]
+    lease = ledger.take_lead("test")
+    first = commit(ledger, *entries, lease=lease, positions={"j": Position(3, 400)})
+    before = everything(ledger)
+    again = commit(ledger, *entries, lease=lease, positions={"j": Position(3, 200)})
+    assert everything(ledger) == before
+    assert (len(first.inserted), len(first.repeated)) == (20, 0)
+    assert (len(again.inserted), len(again.repeated), again.sums) == (0, 20, {})
+
+
+def test_what_overlaps_is_booked_once(ledger: Ledger) -> None:
+    """D2: of a batch that overlaps with what is booked, only the new rows are added."""
+    entries = [entry() for _ in range(6)]
+    commit(ledger, *entries[:4])
+    commit(ledger, *entries[2:], entries[5])
+    assert len(rows(ledger, "calls")) == 6
+    assert_sums_agree(ledger)
+
+
+def test_the_first_of_two_rows_with_one_id_stays(ledger: Ledger) -> None:
+    """A row once booked is not overwritten by a later record of the same call."""
+    first = entry(cost_pico=5)
+    other = entry(id=first.call_id, cost_pico=7)
+    commit(ledger, first, other)
+    commit(ledger, other)
+    call = ledger.call(first.call_id)
+    assert call is not None
+    assert call.cost_pico == 5
+    assert_sums_agree(ledger)
+
+
+def test_a_batch_that_fails_leaves_no_trace(ledger: Ledger) -> None:
+    """D1: rows, sums, positions, parked calls and notes go in together or not at all."""
+    lease = ledger.take_lead("test")
+    commit(ledger, entry(), lease=lease, positions={"j": Position(1, 10)})
+    before = everything(ledger)
+    batch = Batch(
+        lease=lease,
+        entries=[entry()],
+        positions={"j": Position(1, 20)},
+        park=[Parked(call_id(), "j", b"x")],
+    )
+
+    def die(_: object) -> dict[str, bytes]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ledger.commit(batch, die)
+    assert everything(ledger) == before
+    ledger.commit(batch)
+    assert len(rows(ledger, "calls")) == 2
+
+
+def test_the_recorder_finds_its_state_again(ledger: Ledger) -> None:
+    """D5: positions, calls under way and notes are read back as they were committed."""
+    lease = ledger.take_lead("test")
+    assert ledger.load() == RecorderState({}, {}, {})
+    open_call = Parked(call_id(), "j", b"\x00\xff")
+    ended = Parked(call_id(), "j", b"y")
+    ledger.commit(
+        Batch(
+            lease=lease,
+            positions={"j": Position(1, 2**40), "k": Position(0, 0)},
+            park=[open_call, ended],
+        ),
+        lambda _: {"counters": b"\x00one"},
+    )
+    ledger.commit(
+        Batch(lease=lease, unpark=[ended.call_id, call_id()], forget=["k", "never"]),
+        lambda _: {"counters": b"two"},
+    )
+    assert ledger.load() == RecorderState(
+        {"j": Position(1, 2**40)}, {open_call.call_id: open_call}, {"counters": b"two"}
+    )
+
+
+def test_a_position_never_goes_back(ledger: Ledger) -> None:
+    """A replayed batch cannot make the recorder read again what is booked."""
+    lease = ledger.take_lead("test")
+    for segment, offset in ((1, 50), (1, 40), (0, 99), (2, 0), (1, 60)):
+        commit(ledger, lease=lease, positions={"j": Position(segment, offset)})
+    assert ledger.load().positions == {"j": Position(2, 0)}
+    commit(ledger, lease=lease, forget=["j"], positions={"j": Position(0, 7)})
+    assert ledger.load().positions == {"j": Position(0, 7)}
+
+
+def test_a_call_opened_and_ended_in_one_batch_is_not_left_parked(ledger: Ledger) -> None:
+    """Parking comes before unparking."""
+    parked = Parked(call_id(), "j", b"x")
+    commit(ledger, park=[parked], unpark=[parked.call_id])
+    assert ledger.load().parked == {}
+
+
+def test_who_has_lost_the_lead_cannot_write(ledger: Ledger) -> None:
+    """D11: a commit with an older lease is refused, whole."""
+    old = ledger.take_lead("one")
+    new = ledger.take_lead("two")
+    assert new > old
+    with pytest.raises(LeaseLost) as lost:
+        commit(ledger, entry(), lease=old, positions={"j": Position(1, 1)})
+    assert (lost.value.held, lost.value.current) == (old, new)
+    assert rows(ledger, "calls") == rows(ledger, "positions") == []
+    commit(ledger, entry(), lease=new)
+
+
+def test_the_commit_tells_what_the_sums_gained(ledger: Ledger) -> None:
+    """D2: counters fed from what commits report equal the ledger's own sums."""
+    added: dict[Any, list[int]] = {}
+    lease = ledger.take_lead("test")
+    entries = [entry(user=f"u{n % 2}", cost_pico=None if n % 5 else n) for n in range(30)]
+    for start in range(0, 30, 7):
+        committed = commit(ledger, *entries[max(0, start - 3) : start + 7], lease=lease)
+        for key, sums in committed.sums.items():
+            had = added.setdefault(key, [0] * len(sums))
+            added[key] = [one + other for one, other in zip(had, sums, strict=True)]
+    for row in rows(ledger, "hourly"):
+        key = next(key for key in added if key.user == row["user_name"])
+        assert added[key] == [row[name] for name in committed.sums[key]._fields]
+    assert_sums_agree(ledger)
+
+
+def _too_many_tokens() -> Entry:
+    return entry(usage=Usage(input_tokens=2**41))
+
+
+def _too_dear() -> Entry:
+    return entry(cost_pico=2**63)
+
+
+def _negative() -> Entry:
+    return entry(usage=Usage(output_tokens=-1))
+
+
+def _no_id() -> Entry:
+    return entry(id="not-a-call-id")
+
+
+@pytest.mark.parametrize("make", [_too_many_tokens, _too_dear, _negative, _no_id])
+def test_a_row_no_table_can_hold_is_set_aside(ledger: Ledger, make: Any) -> None:
+    """D8: a poison row goes to the rejects with its record, and the rest go on."""
+    bad = make()
+    good = [entry() for _ in range(4)]
+    committed = commit(ledger, *good[:2], bad, *good[2:])
+    assert committed.inserted == {each.call_id for each in good}
+    assert set(committed.rejected) == {bad.call_id}
+    (reject,) = rows(ledger, "rejects")
+    assert reject["call_id"] == bad.call_id
+    assert reject["reason"] == committed.rejected[bad.call_id]
+    assert decode_record(bytes(reject["record"])) == bad.closed
+    assert_sums_agree(ledger)
+    commit(ledger, bad)
+    assert len(rows(ledger, "rejects")) == 1
+
+
+def test_a_row_the_database_refuses_is_found_by_halving(ledger: Ledger) -> None:
+    """D8: the one row the database will not take is set aside, with a fault nobody foresaw."""
+    if ledger.place.startswith("sqlite"):
+        execute(
+            ledger,
+            "CREATE TRIGGER refuse BEFORE INSERT ON calls WHEN NEW.user_name = 'eve' "
+            "BEGIN SELECT RAISE(ABORT, 'no'); END",
+        )
+    else:
+        execute(ledger, "ALTER TABLE calls ADD CONSTRAINT refuse CHECK (user_name <> 'eve')")
+    entries = [entry(user="eve" if number in (3, 17) else "ann") for number in range(25)]
+    committed = commit(ledger, *entries, positions={"j": Position(1, 1)})
+    assert set(committed.rejected) == {entries[3].call_id, entries[17].call_id}
+    assert len(rows(ledger, "calls")) == len(rows(ledger, "attempts")) == 23
+    assert ledger.load().positions == {"j": Position(1, 1)}
+    assert_sums_agree(ledger)
+
+
+def test_a_parked_call_without_a_proper_id_is_set_aside(ledger: Ledger) -> None:
+    """D8: nor can an opening record whose id is none stop the others."""
+    bad = Parked("x\0'; --", "j", encode_record(entry().closed.opened))
+    committed = commit(ledger, entry(), park=[bad], unpark=["also bad"])
+    assert len(committed.inserted) == 1
+    assert ledger.load().parked == {}
+    (reject,) = rows(ledger, "rejects")
+    assert (reject["call_id"], reject["reason"]) == ("x'; --", "bad_call_id")
+
+
+HOSTILE = [
+    "'; DROP TABLE calls; --",
+    '"quoted" \\ back',
+    "nul\0inside",
+    "😀" * 128,
+    "%s %(x)s :name ? $1 {}",
+    "line\nbreak\r\x1b[31m\x7f",
+    "\udc80 lone surrogate \ud800",
+    "\u202eright to left\u0000\uffff",
+    "x" * 5000,
+    " ",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_whatever_strangers_write_the_row_goes_in(ledger: Ledger, text: str) -> None:
+    """Text of any kind is stored as it is, less NUL, lone surrogates and excessive length."""
+    hostile = entry(
+        user=text,
+        team=text,
+        session=text,
+        tags={text: text},
+        upstream=text,
+        model=text,
+        response_id=text,
+        finish_reason=text,
+        error=text,
+        raw_usage=text,
+        price_variant={text: text},
+        response_model=text,
+        price=text,
+        attempts=[Attempt(number=1, upstream=text, started_ns=1, error=text)],
+    )
+    committed = commit(ledger, hostile)
+    assert committed.rejected == {}
+    call = ledger.call(hostile.call_id)
+    assert call is not None
+    if len(text) < 256 and "\0" not in text and "\udc80" not in text:
+        assert call.user == call.team == call.model == text
+        assert call.tags == {text: text}
+    assert call.user is not None
+    assert [each.id for each in ledger.calls()] == [hostile.call_id]
+    (row,) = ledger.report(["user", "model", "session"])
+    assert row.key["user"] == call.user
+    assert_sums_agree(ledger)
+
+
+def test_long_names_that_differ_stay_apart(ledger: Ledger) -> None:
+    """A name that is cut ends in a digest of the whole."""
+    commit(ledger, entry(user="x" * 400 + "a"), entry(user="x" * 400 + "b"))
+    assert len(ledger.report(["user"])) == 2
+    assert all(len(row.key["user"] or "") == 256 for row in ledger.report(["user"]))
+
+
+def test_a_clients_absurd_retry_count_does_not_cost_the_row(ledger: Ledger) -> None:
+    """A figure only the client vouches for is dropped if it cannot be stored."""
+    booked = entry()
+    opened = msgspec.structs.replace(booked.closed.opened, client_retry=2**63)
+    booked = msgspec.structs.replace(
+        booked, closed=msgspec.structs.replace(booked.closed, opened=opened)
+    )
+    commit(ledger, booked)
+    call = ledger.call(booked.call_id)
+    assert call is not None
+    assert call.client_retry is None
+
+
+def test_a_batch_has_a_size(ledger: Ledger) -> None:
+    """A batch above its bound is refused before anything is written."""
+    with pytest.raises(ValueError, match="at most"):
+        ledger.commit(Batch(lease=ledger.take_lead("t"), entries=[entry()] * (ENTRIES_MAX + 1)))
+
+
+def test_a_full_batch_goes_in(ledger: Ledger) -> None:
+    """The bound itself is within what both engines take in one statement."""
+    entries = [entry(response_id=f"r{number}") for number in range(ENTRIES_MAX)]
+    assert len(commit(ledger, *entries).inserted) == ENTRIES_MAX
+    assert commit(ledger, *entries).inserted == frozenset()
+
+
+def test_every_outcome_and_source_is_booked(ledger: Ledger) -> None:
+    """Each outcome and each usage source of the vocabulary has its row and its sums."""
+    entries = [entry(outcome=o, source=s) for o in Outcome for s in UsageSource]
+    assert len(commit(ledger, *entries).inserted) == len(entries)
+    assert_sums_agree(ledger)
