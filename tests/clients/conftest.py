@@ -23,9 +23,10 @@ def running() -> Iterator[Upstream]:
 
 @pytest.fixture(scope="session")
 def meter(running: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Taximeter]:
-    """The one Taximeter of this folder, with an upstream of each dialect."""
+    """The one Taximeter of this folder: an upstream of each dialect, and one left as it is."""
     dialects = ("openai", "anthropic", "gemini", "ollama")
     upstreams = {name: {"url": running.url, "dialect": name} for name in dialects}
+    upstreams["exact"] = {**upstreams["openai"], "usage": "observe"}
     with Taximeter(tmp_path_factory.mktemp("meter"), upstreams) as started:
         yield started
 

@@ -70,6 +70,7 @@ CASES = {
     "head": Case("/v1/models", None, method="HEAD"),
     "delete": Case("/v1/files/file-1", None, method="DELETE"),
 }
+UNASKED = CASES["chat stream"]
 FRAMINGS = {
     "as it comes": Script(),
     "sized": Script(framing="length"),
@@ -91,29 +92,40 @@ class Got(NamedTuple):
 
 def fetch(base: str, case: Case, script: Script, accepts: str = "identity") -> Got:
     """Ask for a case; give what came."""
+    status, reason, headers, content = ask(base, case, script, accepts)
+    kept = [
+        (name.lower(), value) for name, value in headers if name.lower() not in HOP_BY_HOP | OURS
+    ]
+    return Got(status, reason, kept, hashlib.sha256(content).hexdigest(), len(content))
+
+
+def ask(
+    base: str, case: Case, script: Script, accepts: str = "identity"
+) -> tuple[int, str, list[tuple[str, str]], bytes]:
+    """Ask for a case; give status, reason, headers and body."""
     body = json.dumps(case.said).encode() if isinstance(case.said, dict) else case.said
     headers = {"x-rig": write_script(script), "accept-encoding": accepts}
     headers |= {"content-type": case.kind, "authorization": "Bearer sk-rig"}
-    connection = http.client.HTTPConnection(base.removeprefix("http://"), timeout=10)
+    address, _, prefix = base.removeprefix("http://").partition("/")
+    path = f"/{prefix}{case.path}" if prefix else case.path
+    connection = http.client.HTTPConnection(address, timeout=10)
     with contextlib.closing(connection):
-        connection.request(case.method, case.path, body, headers)
+        connection.request(case.method, path, body, headers)
         answer = connection.getresponse()
-        content = answer.read()
-        kept = [
-            (name.lower(), value)
-            for name, value in answer.getheaders()
-            if name.lower() not in HOP_BY_HOP | OURS
-        ]
-        digest = hashlib.sha256(content).hexdigest()
-        return Got(answer.status, answer.reason, kept, digest, len(content))
+        return answer.status, answer.reason, answer.getheaders(), answer.read()
 
 
 def assert_same(way: Way, case: Case, script: Script, accepts: str = "identity") -> None:
     """Ask both ways, in turn; all must be the same."""
     direct = fetch(way.upstream.url, case, script, accepts)
     way.upstream.reset()
-    seen = fetch(way.base, case, script, accepts)
+    seen = fetch(exact(way, case), case, script, accepts)
     assert seen == direct
+
+
+def exact(way: Way, case: Case) -> str:
+    """Give the base over which a case is relayed as it is."""
+    return f"{way.base}/exact" if way.meter is not None and case is UNASKED else way.base
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
@@ -177,12 +189,25 @@ def test_large_bodies_are_the_same(way: Way) -> None:
 def test_requests_arrive_as_sent(way: Way, name: str) -> None:
     """The upstream gets the target and the body as the client sent them."""
     case = CASES[name]
-    fetch(way.base, case, Script())
+    fetch(exact(way, case), case, Script())
     seen = way.exchanges[-1]
     body = json.dumps(case.said).encode() if isinstance(case.said, dict) else case.said or b""
     assert (seen.method, seen.target) == (case.method, case.path)
-    if name != "chat stream":  # where usage is asked for on the client's behalf
-        assert bytes(seen.body) == body
+    assert bytes(seen.body) == body
     assert seen.header("authorization") == "Bearer sk-rig"
     assert seen.header("user-agent") is None
     assert seen.malformed is None
+
+
+@pytest.mark.parametrize("split", [None, 1])
+def test_usage_asked_for_is_taken_out_whole(way: Way, split: int | None) -> None:
+    """Who did not ask gets, byte for byte, the stream of who did ask, without its usage event."""
+    script = Script(id="one", split=split, tokens=6)
+    _, _, _, whole = ask(way.upstream.url, CASES["chat stream with usage"], script)
+    _, _, _, seen = ask(way.base, UNASKED, script)
+    events = whole.split(b"\n\n")
+    assert b'"choices":[]' in events[-3]
+    if way.meter is None:
+        assert b"usage" not in seen
+    else:
+        assert seen == b"\n\n".join(events[:-3] + events[-2:])
