@@ -36,7 +36,7 @@ def call(
         Format, typer.Option("--format", "-f", help="How to write.")
     ] = Format.WATERFALL,
 ) -> None:
-    r"""Show one call: its facts, and where its time went.
+    """Show one call: its facts, and where its time went.
 
     \b
     Examples:

@@ -73,7 +73,7 @@ def calls(
     ] = None,
     format: Annotated[Format, typer.Option("--format", "-f", help="How to write.")] = Format.TABLE,
 ) -> None:
-    r"""List calls, the newest first.
+    """List calls, the newest first.
 
     Each with who, what, how it ended, tokens, cost and time.
 

@@ -21,7 +21,7 @@ def check(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print problems only.")] = False,
 ) -> None:
-    r"""Check a configuration.
+    """Check a configuration.
 
     Prints what is in effect, with the environment and the defaults.
 

@@ -26,7 +26,7 @@ ledger = typer.Typer(
 
 @ledger.command()
 def migrate(config: Config = None) -> None:
-    r"""Bring the ledger's tables up to date; make them if there are none.
+    """Bring the ledger's tables up to date; make them if there are none.
 
     Safe to run again, and while the proxy runs: migrations only add.
 
@@ -48,7 +48,7 @@ def prune(
     ],
     config: Config = None,
 ) -> None:
-    r"""Delete old calls. The hourly sums stay, so reports by user and model still answer.
+    """Delete old calls. The hourly sums stay, so reports by user and model still answer.
 
     \b
     Example:
@@ -74,7 +74,7 @@ def reprice(
         bool, typer.Option("--unpriced", help="Only those whose cost is unknown.")
     ] = False,
 ) -> None:
-    r"""Price calls again with the prices of now: your own first, then the built-in table.
+    """Price calls again with the prices of now: your own first, then the built-in table.
 
     Rows and sums change together, in pieces; stopped at any point it can simply be run again.
 

@@ -47,7 +47,7 @@ def report(
     ] = None,
     format: Annotated[Format, typer.Option("--format", "-f", help="How to write.")] = Format.TABLE,
 ) -> None:
-    r"""Add calls up by user, model, day and more; the dearest first.
+    """Add calls up by user, model, day and more; the dearest first.
 
     A cost is the sum of those known; `unpriced` says how many calls are not in it.
 

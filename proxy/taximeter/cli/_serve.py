@@ -42,7 +42,7 @@ def serve(
         ),
     ] = None,
 ) -> None:
-    r"""Run the proxy until it is told to stop. SIGTERM drains: calls under way may finish.
+    """Run the proxy until it is told to stop. SIGTERM drains: calls under way may finish.
 
     \b
     Examples:

@@ -22,6 +22,13 @@ _TOP = {
 }
 
 
+def later_keys() -> list[tuple[str, str]]:
+    """Give the keys as people write them, and what they are for."""
+    upstream = [(f"upstreams.NAME.{name}", meaning) for name, meaning in _UPSTREAM.items()]
+    state = [("state: redis://...", "counts of limits shared between machines")]
+    return [*upstream, *_TOP.items(), *state]
+
+
 def not_yet(key: Key) -> str | None:
     """Say what a refused key would be for, if it is one that a later version knows."""
     match key:

@@ -38,7 +38,7 @@ def demo(
     ] = False,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of what users and upstream do.")] = 1,
 ) -> None:
-    r"""Watch it work.
+    """Watch it work.
 
     Simulated users call a simulated API through a Taximeter of its own.
 
