@@ -6,9 +6,6 @@ the settings, the ledger and the proxy are imported by the commands that use the
 
 from __future__ import annotations
 
-import os
-import sys
-
 import typer
 
 from taximeter.cli._call import call
@@ -52,8 +49,4 @@ def main() -> int:
     except CommandError as error:
         typer.echo(f"taximeter: {error}", err=True)
         return error.exit_code
-    except BrokenPipeError:
-        # The reader of our output has seen enough (`taximeter calls | head`). Standard output is
-        # pointed at nothing, or the interpreter would meet the broken pipe again as it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

@@ -13,7 +13,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from rich.console import Console
 
 UNKNOWN = "-"
-_WIDTH_OF_PIPES = 200
+_WIDTH_OF_PIPES = 1000
 _MICRO = Decimal("0.000001")
 
 

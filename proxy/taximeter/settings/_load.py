@@ -32,6 +32,9 @@ ENVIRONMENT_PREFIX = "TAXIMETER_"
 FILE_VARIABLE = "TAXIMETER_CONFIG"
 DEFAULT_FILE = Path("taximeter.yaml")
 
+_FLAGS = {"url": "--upstream"}
+"""Flags that are not called as the last part of their key."""
+
 _SECRET_NAME = re.compile(
     r"(?i)(api[_-]?key|access[_-]?key|key|token|secret|password|passwd|credential|authorization)s?"
 )
@@ -75,7 +78,7 @@ def load(
     for name, value in (overrides or {}).items():
         if value is not None:
             key: Key = tuple(name.split("."))
-            sources.note(key, f"--{name.rpartition('.')[2].replace('_', '-')}")
+            sources.note(key, _FLAGS.get(str(key[-1]), f"--{key[-1]}".replace("_", "-")))
             _put(values, key, value, name)
     try:
         settings = Settings.model_validate(values)
