@@ -11,7 +11,7 @@ from taximeter.journal._format import (
     PayloadTooLarge,
     UnknownVersion,
 )
-from taximeter.journal._layout import LOST_NAME, has_writer, journals, root_of
+from taximeter.journal._layout import LOST_NAME, has_writer, journals, root_of, scope_of
 from taximeter.journal._lost import read_lost
 from taximeter.journal._reader import START, JournalReader, Position, Read, ReaderStats
 from taximeter.journal._reclaim import discard_journal, discard_segments
@@ -40,4 +40,5 @@ __all__ = [
     "journals",
     "read_lost",
     "root_of",
+    "scope_of",
 ]

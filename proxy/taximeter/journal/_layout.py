@@ -1,6 +1,7 @@
 """Where journals stand, and who may write or read one.
 
     <data_dir>/journal/                     0700
+        .scope                              names this folder: see `scope_of`
         <journal>/                          one a relay worker's life; its name sorts by time
             writer.lock                     flock held by the worker for as long as it lives
             lost                            calls that could not be journalled (see `_lost`)
@@ -13,6 +14,7 @@ So a journal has one writer ever, and once its lock is free it will not grow.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import secrets
@@ -25,6 +27,7 @@ SUFFIX = ".journal"
 LOCK_NAME = "writer.lock"
 LOST_NAME = "lost"
 QUARANTINE_NAME = "quarantine"
+SCOPE_NAME = ".scope"
 
 
 def root_of(data_dir: Path) -> Path:
@@ -32,9 +35,25 @@ def root_of(data_dir: Path) -> Path:
     return data_dir / "journal"
 
 
-def new_name(worker: int) -> str:
+def scope_of(root: Path) -> str:
+    """Give the name of this folder of journals: made once, 12 hexadecimal digits.
+
+    Recorders of several machines may share one ledger; what each has read is told apart by it.
+    """
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = root / SCOPE_NAME
+    if not path.exists():
+        draft = root / f"{SCOPE_NAME}-{secrets.token_hex(4)}"
+        draft.write_text(secrets.token_hex(6), encoding="ascii")
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)  # fails, unlike a rename, if another has been quicker
+        draft.unlink()
+    return path.read_text(encoding="ascii")
+
+
+def new_name(scope: str, worker: int) -> str:
     """Make the name of a new journal for worker number `worker`."""
-    return f"{time.time_ns() // 1_000_000:013d}-{worker:02d}-{secrets.token_hex(4)}"
+    return f"{scope}-{time.time_ns() // 1_000_000:013d}-{worker:02d}-{secrets.token_hex(4)}"
 
 
 def segment_name(segment: int) -> str:
@@ -102,7 +121,9 @@ def journals(root: Path) -> list[str]:
             return sorted(
                 entry.name
                 for entry in entries
-                if entry.name != QUARANTINE_NAME and entry.is_dir(follow_symlinks=False)
+                if entry.name != QUARANTINE_NAME
+                and not entry.name.startswith(".")
+                and entry.is_dir(follow_symlinks=False)
             )
     except FileNotFoundError:
         return []

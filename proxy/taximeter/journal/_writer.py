@@ -23,6 +23,7 @@ from taximeter.journal._layout import (
     LOST_NAME,
     WriterLock,
     new_name,
+    scope_of,
     segment_name,
     segment_number,
 )
@@ -116,7 +117,7 @@ class JournalWriter:
         """
         disk = RealDisk()
         disk.make_directory(root)
-        name = new_name(worker)
+        name = new_name(scope_of(root), worker)
         hidden = root / f".{name}"
         disk.make_directory(hidden)
         lock = WriterLock.take(hidden)

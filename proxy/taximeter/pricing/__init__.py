@@ -8,5 +8,6 @@ built-in table, and a cost stated by the provider wins over both.
 
 from taximeter.pricing._book import Price, PriceBook
 from taximeter.pricing._own import OwnPrice
+from taximeter.pricing._provider import provider_of_url
 
-__all__ = ["OwnPrice", "Price", "PriceBook"]
+__all__ = ["OwnPrice", "Price", "PriceBook", "provider_of_url"]

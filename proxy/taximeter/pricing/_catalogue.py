@@ -55,6 +55,19 @@ _FIGURES = {
 }
 """genai-prices' usage key -> the figure of `Usage` that it is."""
 
+_ALIASES = {
+    "xai": "x-ai",
+    "gemini": "google",
+    "vertex": "google",
+    "vertexai": "google",
+    "google-vertex": "google",
+    "bedrock": "aws",
+    "azure-openai": "azure",
+    "together-ai": "together",
+}
+"""Other names of providers. genai-prices takes any name that contains `openai` for OpenAI: a
+local server called `vllm-openai` would be booked at its prices. Here a name is what it says."""
+
 _MILLISECONDS_PER_SECOND = 1000
 
 _MILLISECONDS_MIN = {
@@ -133,6 +146,7 @@ class Catalogue:
 
     def __init__(self) -> None:
         self._providers = get_snapshot().providers
+        self._by_id = {provider.id: provider for provider in self._providers}
 
     def find(self, provider_id: str, model_name: str) -> CatalogueModel | None:
         """Find a model as a provider serves it; None if the table does not have it.
@@ -141,12 +155,10 @@ class Catalogue:
             NoPriceError: if it has it in a form not known here.
         """
         name = model_name.lower()
-        provider = find_provider_by_id(self._providers, provider_id)
-        if provider_id.lower() == "litellm" and "/" in name:
-            first, rest = name.split("/", 1)
-            inner = find_provider_by_id(self._providers, first) if first else None
-            if inner is not None:
-                provider, name = inner, rest
+        called = provider_id.strip().lower()
+        provider = self._by_id.get(_ALIASES.get(called, called))
+        if called == "litellm":
+            provider, name = self._behind_litellm(name)
         if provider is None:
             return None
         model = provider.find_model(name, all_providers=self._providers)
@@ -157,11 +169,20 @@ class Catalogue:
                 return CatalogueModel(provider, owner, model)
         raise NoPriceError("a model of no provider")
 
+    def _behind_litellm(self, name: str) -> tuple[Provider | None, str]:
+        """Tell whom LiteLLM had answer: by its prefix (`bedrock/`), else by the model's name."""
+        first, slash, rest = name.partition("/")
+        if slash:
+            return (find_provider_by_id(self._providers, first) if first else None), rest
+        for provider in self._providers:
+            if provider.model_match is not None and provider.model_match.is_match(name):
+                return provider, name
+        return None, name
+
     def _fallbacks(self, provider: Provider) -> Iterator[Provider]:
         for provider_id in provider.fallback_model_providers or ():
-            found = find_provider_by_id(self._providers, provider_id)
-            if found is not None:
-                yield found
+            if provider_id in self._by_id:
+                yield self._by_id[provider_id]
 
 
 CATALOGUE = f"genai-prices {version('genai-prices')}"

@@ -8,7 +8,9 @@ taken, and of its history the latest entry that holds: so put the specific befor
 What is not given falls back, always to the dearer or the containing rate, never to nothing:
 cached tokens to the input rate, one-hour cache writes to the rate of cache writes and these to
 the input rate, reasoning to the output rate, audio and images to the rate of their direction,
-and cached audio to the audio rate. A per-request amount is charged for each answered call.
+and cached audio to the audio rate. A direction without any rate costs nothing: state input and
+output, but for models that have no output (embeddings). A per-request amount is charged for
+each answered call.
 """
 
 from __future__ import annotations

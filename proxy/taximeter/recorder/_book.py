@@ -1,0 +1,196 @@
+"""From a call's end to what is booked of it: usage, whose word it is, and what it cost. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+import msgspec
+
+from taximeter.call import Closed, Counted, Fact, Outcome, Usage, UsageSource
+from taximeter.counting import BYTES_RULE, tokens_from_bytes
+from taximeter.ledger import CallView, Entry, Repriced
+from taximeter.pricing import OwnPrice, PriceBook, provider_of_url
+from taximeter.recorder._follow import Ready
+from taximeter.settings import Settings
+
+NOT_SENT = "not sent"
+ERROR_ANSWER = "error answer"
+"""Names of what is no price of a list: calls that cost nothing because of how they went."""
+
+_DIALECT_PROVIDERS = {
+    "openai": "openai",
+    "anthropic": "anthropic",
+    "gemini": "google",
+    "ollama": "ollama",
+}
+"""Whose prices apply where neither the settings nor the upstream's URL say."""
+
+
+class Bookkeeping:
+    """Makes ledger entries under one configuration."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._book = PriceBook(
+            [
+                OwnPrice.from_rates(
+                    provider=own.provider,
+                    model=own.model,
+                    valid_from=own.valid_from,
+                    **own.rates(),
+                )
+                for own in settings.prices
+            ]
+        )
+        self._providers: dict[str, str] = {}
+        self._models: dict[str, Mapping[str, str]] = {}
+        for name, upstream in settings.upstreams.items():
+            self._providers[name] = (
+                upstream.provider
+                or provider_of_url(upstream.url)
+                or _DIALECT_PROVIDERS[upstream.dialect]
+            )
+            self._models[name] = upstream.models
+
+    def entry_of(self, ready: Ready) -> Entry:
+        """Give the entry of a call that can be booked."""
+        closed = self._with_provider(ready.closed)
+        usage, source, rule = settle_usage(closed, ready.counted)
+        cost, price, rates = self._price(closed, usage)
+        return Entry(
+            closed=closed,
+            usage=usage,
+            usage_source=source,
+            cost_pico=cost,
+            price=price,
+            price_rates=rates,
+            count_rule=rule,
+        )
+
+    def _with_provider(self, closed: Closed) -> Closed:
+        """Say whose prices apply, which the relay leaves to us."""
+        opened = closed.opened
+        provider = self._providers.get(opened.upstream or "")
+        if provider is None or provider == opened.provider:
+            return closed
+        opened = msgspec.structs.replace(opened, provider=provider)
+        return msgspec.structs.replace(closed, opened=opened)
+
+    def _price(self, closed: Closed, usage: Usage | None) -> tuple[int | None, str, str | None]:
+        opened = closed.opened
+        if not was_sent(closed):
+            return 0, NOT_SENT, None
+        if usage is None and closed.status is not None and closed.status >= 400:
+            # No provider charges for an answer that is an error from its first line on.
+            return 0, ERROR_ANSWER, None
+        if usage is None and Fact.DEFERRED in closed.facts:
+            return None, "deferred", None
+        return self._by_book(
+            usage,
+            upstream=opened.upstream or "",
+            provider=opened.provider,
+            model=closed.response_model or opened.model,
+            at_ns=opened.started_at_ns,
+            service_tier=closed.service_tier,
+            variant=closed.price_variant,
+            facts=closed.facts,
+        )
+
+    def price_again(self, view: CallView) -> Repriced:
+        """Give the price that a booked call has under this configuration."""
+        if view.price in (NOT_SENT, ERROR_ANSWER):
+            # No price list was asked, so none can have another word.
+            return Repriced(view.cost_pico, view.price, view.price_rates)
+        cost, price, rates = self._by_book(
+            view.usage,
+            upstream=view.upstream or "",
+            provider=view.provider,
+            model=view.response_model or view.model,
+            at_ns=view.started_at_ns,
+            service_tier=view.service_tier,
+            variant=view.price_variant,
+            facts=view.facts,
+        )
+        return Repriced(cost, price, rates)
+
+    def _by_book(
+        self,
+        usage: Usage | None,
+        *,
+        upstream: str,
+        provider: str | None,
+        model: str | None,
+        at_ns: int,
+        service_tier: str | None,
+        variant: Mapping[str, str],
+        facts: Collection[str],
+    ) -> tuple[int | None, str, str | None]:
+        if model is not None:
+            model = self._models.get(upstream, {}).get(model, model)
+        found = self._book.price(
+            usage,
+            provider=self._providers.get(upstream, provider),
+            model=model,
+            at_ns=at_ns,
+            service_tier=service_tier,
+            variant=variant,
+            batch=Fact.BATCH in facts,
+            free=Fact.FREE in facts,
+        )
+        name = found.name
+        if found.assumed:
+            name = f"{name} ({', '.join(found.assumed)})"
+        return found.cost_pico, name, found.rates if found.cost_pico is not None else None
+
+
+def was_sent(closed: Closed) -> bool:
+    """Tell whether any byte of the call can have reached an upstream."""
+    if closed.outcome is Outcome.REJECTED:
+        return False
+    if not closed.attempts:
+        # Nothing is known of an interrupted call's attempts: its opening says that it was about
+        # to be sent. Any other call without an attempt never came to one.
+        return closed.outcome is Outcome.INTERRUPTED
+    return any(attempt.sent_ns is not None for attempt in closed.attempts)
+
+
+def settle_usage(
+    closed: Closed, counted: Counted | None
+) -> tuple[Usage | None, UsageSource, str | None]:
+    """Give a call's usage, whose word it is, and the rule it was counted by, if it was.
+
+    What the upstream reported stands. Of an answer that broke off, the larger of what was
+    reported so far and what was counted of the delivered text is taken for the output: a first
+    event's `output_tokens: 1` is true, and says nothing of what came after it.
+    """
+    if Fact.COUNT_PENDING not in closed.facts:
+        return closed.usage, closed.usage_source, None
+    if counted is None:
+        counted = _by_bytes(closed)
+    known = closed.usage or Usage()
+    inputs = known.input_tokens if known.input_tokens is not None else counted.input_tokens
+    outputs = _larger(known.output_tokens, counted.output_tokens)
+    if inputs == known.input_tokens and outputs == known.output_tokens:
+        return closed.usage, closed.usage_source, None
+    usage = msgspec.structs.replace(known, input_tokens=inputs, output_tokens=outputs)
+    return usage, UsageSource.ESTIMATED, counted.rule
+
+
+def _larger(one: int | None, other: int | None) -> int | None:
+    return max((value for value in (one, other) if value is not None), default=None)
+
+
+def _by_bytes(closed: Closed) -> Counted:
+    """Apply the rule of last resort to the sizes that the relay noted."""
+
+    def tokens(size: int | None) -> int | None:
+        return None if size is None else tokens_from_bytes(size)
+
+    return Counted(
+        call_id=closed.opened.call_id,
+        input_tokens=tokens(closed.text_bytes_in),
+        output_tokens=tokens(closed.text_bytes_out),
+        rule=BYTES_RULE,
+    )
+
+
+EntryOf = Callable[[Ready], Entry]

@@ -1,0 +1,143 @@
+"""Follows one journal's records until each call is ready to be booked. Pure: time is an argument.
+
+A call is ready when its `Closed` has been read; if that says that a count follows
+(`Fact.COUNT_PENDING`), when its `Counted` has come, or has been waited for long enough. What is
+open when a journal has ended will never be closed by anyone: its worker died, and the call is
+booked as interrupted.
+
+How far the journal is done is told by `low_water`: everything before it has been booked, or
+belongs to a call that has been *parked* (its opening is kept in the ledger's waiting room). So a
+stream of an hour does not hold back the journal of an hour. What lies behind the low-water mark
+is read again after a crash, and booking it again changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+from taximeter.call import Closed, Counted, Fact, Opened, Outcome, decode_record, encode_record
+from taximeter.journal import Position, Read
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A call that can be booked."""
+
+    closed: Closed
+    counted: Counted | None = None
+
+
+@dataclass(slots=True)
+class _Open:
+    opened: Opened
+    start: Position
+    since: float
+
+
+@dataclass(slots=True)
+class _Waiting:
+    closed: Closed
+    start: Position
+    since: float
+
+
+class Follower:
+    """What is under way in one journal."""
+
+    def __init__(self, journal: str, parked: Iterable[Opened] = ()) -> None:
+        self.journal = journal
+        self._open: dict[str, _Open] = {}
+        """In the order of their beginnings: the first is the oldest."""
+        self._parked: dict[str, Opened] = {opened.call_id: opened for opened in parked}
+        self._waiting: dict[str, _Waiting] = {}
+        self._unpark: list[str] = []
+        self.unreadable = 0
+        """Frames whose content is no record known here."""
+
+    @property
+    def under_way(self) -> int:
+        """Calls opened and not ended."""
+        return len(self._open) + len(self._parked)
+
+    def take(self, reads: Iterable[Read], now: float) -> list[Ready]:
+        """Take note of records; give the calls they complete."""
+        ready: list[Ready] = []
+        for read in reads:
+            try:
+                record = decode_record(read.payload)
+            except msgspec.MsgspecError:
+                self.unreadable += 1
+                continue
+            if isinstance(record, Opened):
+                self._open.setdefault(record.call_id, _Open(record, read.start, now))
+            elif isinstance(record, Closed):
+                self._close(record, read.start, now, ready)
+            else:
+                waiting = self._waiting.pop(record.call_id, None)
+                if waiting is not None:
+                    ready.append(Ready(waiting.closed, record))
+        return ready
+
+    def _close(self, closed: Closed, start: Position, now: float, ready: list[Ready]) -> None:
+        call_id = closed.opened.call_id
+        opened = self._open.pop(call_id, None)
+        if call_id in self._parked:
+            del self._parked[call_id]
+            self._unpark.append(call_id)
+        if Fact.COUNT_PENDING in closed.facts:
+            since = opened.start if opened is not None else start
+            self._waiting[call_id] = _Waiting(closed, since, now)
+        else:
+            ready.append(Ready(closed))
+
+    def overdue(self, now: float, wait_seconds: float) -> list[Ready]:
+        """Give the calls whose count has been waited for long enough."""
+        late = [
+            call_id
+            for call_id, waiting in self._waiting.items()
+            if now - waiting.since >= wait_seconds
+        ]
+        return [Ready(self._waiting.pop(call_id).closed) for call_id in late]
+
+    def end(self) -> list[Ready]:
+        """The journal has ended: give what nobody will ever complete."""
+        ready = [Ready(waiting.closed) for waiting in self._waiting.values()]
+        self._waiting.clear()
+        ready += [Ready(interrupted(each.opened)) for each in self._open.values()]
+        self._open.clear()
+        ready += [Ready(interrupted(opened)) for opened in self._parked.values()]
+        self._unpark += self._parked
+        self._parked.clear()
+        return ready
+
+    def park(self, now: float, after_seconds: float) -> list[tuple[str, bytes]]:
+        """Give the calls that have been open so long that the journal must not wait for them."""
+        parked: list[tuple[str, bytes]] = []
+        for call_id, each in tuple(self._open.items()):
+            if now - each.since < after_seconds:
+                break  # they stand in the order of their beginnings
+            del self._open[call_id]
+            self._parked[call_id] = each.opened
+            parked.append((call_id, encode_record(each.opened)))
+        return parked
+
+    def take_unparked(self) -> list[str]:
+        """Give the parked calls that have ended since this was last asked."""
+        unparked, self._unpark = self._unpark, []
+        return unparked
+
+    def low_water(self, read_upto: Position) -> Position:
+        """Tell up to where the journal is done, if it has been read up to `read_upto`."""
+        first = next(iter(self._open.values()), None)
+        marks = [waiting.start for waiting in self._waiting.values()]
+        if first is not None:
+            marks.append(first.start)
+        return min(marks, default=read_upto)
+
+
+def interrupted(opened: Opened) -> Closed:
+    """Give the end of a call that was under way when its worker died."""
+    return Closed(opened=opened, outcome=Outcome.INTERRUPTED, error="worker_died")
