@@ -89,7 +89,7 @@ def test_serve_gives_its_flags_over_the_file(
     """`serve` reads the settings, runs the proxy with them, and passes its exit code on."""
     seen: list[Any] = []
 
-    def serve(settings: Any, config: Any, overrides: Any) -> int:
+    def serve(settings: Any, config: Any, overrides: Any, *, say: Any) -> int:
         seen.append((settings, config, overrides))
         return 7
 

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from taximeter.cli import _words
 from taximeter.cli._errors import MISUSED, CommandError
 from taximeter.cli._options import Config, Since, Until, moment_ns, open_ledger, read_settings
-
-if TYPE_CHECKING:
-    from taximeter.ledger import CallView, Repriced
-    from taximeter.settings import Settings
 
 ledger = typer.Typer(
     name="ledger",
@@ -84,6 +80,7 @@ def reprice(
       taximeter ledger reprice --since 2026-11-01 --model my-model
     """
     from taximeter.ledger import CallFilter
+    from taximeter.recorder import Bookkeeping
 
     settings = read_settings(config)
     wanted = CallFilter(
@@ -93,43 +90,13 @@ def reprice(
         unpriced=unpriced,
     )
     with open_ledger(settings) as opened, _progress("pricing") as tell:
-        summary = opened.reprice(pricer(settings), wanted, tell)
+        summary = opened.reprice(Bookkeeping(settings).price_again, wanted, tell)
     delta = _words.money(abs(summary.delta_pico))
     typer.echo(
         f"{summary.examined:,} calls examined, {summary.changed:,} changed: "
         f"{summary.priced:,} have a cost now, {summary.unpriced:,} have none any more; "
         f"the sum {'fell' if summary.delta_pico < 0 else 'rose'} by {delta}"
     )
-
-
-def pricer(settings: Settings) -> Callable[[CallView], Repriced]:
-    """Give the function that prices a call of the ledger by the settings of now."""
-    from taximeter.ledger import Repriced
-    from taximeter.pricing import OwnPrice, PriceBook
-
-    own = [
-        OwnPrice.from_rates(
-            provider=price.provider, model=price.model, valid_from=price.valid_from, **price.rates()
-        )
-        for price in settings.prices
-    ]
-    books = {name: PriceBook(own, upstream.models) for name, upstream in settings.upstreams.items()}
-    other = PriceBook(own)
-
-    def price_again(view: CallView) -> Repriced:
-        price = books.get(view.upstream or "", other).price(
-            view.usage,
-            provider=view.provider,
-            model=view.response_model or view.model,
-            at_ns=view.started_at_ns,
-            service_tier=view.service_tier,
-            variant=view.price_variant,
-            batch="batch" in view.facts,
-            free="free" in view.facts,
-        )
-        return Repriced(price.cost_pico, price.name, price.rates)
-
-    return price_again
 
 
 @contextmanager

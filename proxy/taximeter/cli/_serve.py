@@ -56,7 +56,9 @@ def serve(
     settings = read_settings(config, overrides)
     from taximeter.serve import run
 
-    raise typer.Exit(run(settings, config, overrides))
+    raise typer.Exit(
+        run(settings, config, overrides, say=lambda words: typer.echo(words, err=True))
+    )
 
 
 def upstream_overrides(url: str, dialect: str | None) -> dict[str, Any]:

@@ -183,8 +183,8 @@ class SimulatedApi:
         response = web.StreamResponse(
             headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
         )
-        await response.prepare(request)
         try:
+            await response.prepare(request)
             await response.write(b"".join(opening))
             for place, word in enumerate(play.words):
                 if place == play.cut_after and request.transport is not None:
