@@ -10,9 +10,11 @@ import time
 from decimal import Decimal
 
 import pytest
+from genai_prices.data_snapshot import get_snapshot
 
 from taximeter.call import Usage
 from taximeter.pricing import OwnPrice, Price, PriceBook
+from taximeter.pricing._catalogue import _ALIASES
 
 CHAT = Usage(input_tokens=1_200, cached_tokens=1_024, output_tokens=80)
 
@@ -86,25 +88,22 @@ def test_tier_without_a_price_of_its_own_is_flagged(
     price = book.price(CHAT, provider=provider, model=model, at_ns=NOW, service_tier=tier)
     standard = book.price(CHAT, provider=provider, model=model, at_ns=NOW)
     assert price.cost_pico == standard.cost_pico is not None
-    assert price.name == f"{standard.name} service_tier_not_matched"
+    assert price.name == standard.name
     assert price.assumed == ("service_tier_not_matched",)
 
 
 def test_flag_of_one_tier_does_not_stick_to_the_next(book: PriceBook) -> None:
     """Prices kept for one context are not given for another."""
-    model = "gpt-5.4-mini"
+    flagged = ("service_tier_not_matched",)
     for _ in range(2):
-        names = [
-            book.price(CHAT, provider="openai", model=model, at_ns=NOW, service_tier=tier).name
+        prices = [
+            book.price(CHAT, provider="openai", model="gpt-5.4-mini", at_ns=NOW, service_tier=tier)
             for tier in ("scale", "default", None, "flex", "priority")
         ]
-        assert [name.rsplit(" ", 1)[-1] for name in names] == [
-            "service_tier_not_matched",
-            "openai/gpt-5.4-mini",
-            "openai/gpt-5.4-mini",
-            "flex",
-            "priority",
+        assert [price.name.rpartition("openai/gpt-5.4-mini")[2] for price in prices] == [
+            *("", "", "", " flex", " priority")
         ]
+        assert [price.assumed for price in prices] == [flagged, (), (), (), ()]
 
 
 def test_tier_before_its_prices_existed_is_flagged(book: PriceBook) -> None:
@@ -233,6 +232,8 @@ def test_what_is_not_known_has_no_cost(book: PriceBook, usage: Usage | None, nam
         ("openai", "gpt-4o" + "x" * 200, "unpriced: no such model"),
         ("ollama", "llama3.2", "unpriced: no such model"),
         ("vllm", "gpt-4o", "unpriced: no such model"),
+        ("vllm-openai", "gpt-4o", "unpriced: no such model"),
+        ("litellm", "my-gateway/gpt-4o", "unpriced: no such model"),
         (None, "gpt-4o", "unpriced: no provider"),
         ("openai", None, "unpriced: no model"),
         ("openai", "", "unpriced: no model"),
@@ -354,10 +355,24 @@ def test_deployment_is_priced_as_the_model_it_serves() -> None:
     assert cost(book, usage, "dear", provider="azure") == 9_000_000
 
 
+@pytest.mark.parametrize(("alias", "provider"), sorted(_ALIASES.items()))
+def test_other_names_of_a_provider_are_known(book: PriceBook, alias: str, provider: str) -> None:
+    """A provider may be called by the names it goes by, in any case."""
+    models = {"google": "gemini-2.5-flash", "azure": "gpt-4o", "x-ai": "grok-4"}
+    model = models.get(provider)
+    if model is None:
+        model = next(m for p in get_snapshot().providers if p.id == provider for m in p.models).id
+    direct = book.price(CHAT, provider=provider, model=model, at_ns=NOW)
+    assert direct.cost_pico is not None
+    assert book.price(CHAT, provider=alias.upper(), model=model, at_ns=NOW) == direct
+
+
 def test_litellm_names_are_priced_as_the_provider_they_name(book: PriceBook) -> None:
-    """`anthropic/...` behind LiteLLM costs what Anthropic charges."""
-    direct = cost(book, CHAT, "claude-opus-4-5", provider="anthropic")
-    assert cost(book, CHAT, "anthropic/claude-opus-4-5", provider="litellm") == direct is not None
+    """`anthropic/...` behind LiteLLM costs what Anthropic charges, without the prefix too."""
+    direct = book.price(CHAT, provider="anthropic", model="claude-opus-4-5", at_ns=NOW)
+    assert direct.cost_pico is not None
+    for model in ("anthropic/claude-opus-4-5", "claude-opus-4-5"):
+        assert book.price(CHAT, provider="litellm", model=model, at_ns=NOW) == direct
 
 
 def test_invented_names_fill_no_memory() -> None:

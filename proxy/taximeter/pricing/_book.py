@@ -234,7 +234,7 @@ def _context(
 
 
 def _from_catalogue(served: CatalogueModel, at_ns: int, context: _Context) -> NamedCard:
-    """Resolve a card in a context, and name what of the context made no difference."""
+    """Resolve a card in a context, and flag what of the context the table has no price for."""
     from taximeter.pricing._catalogue import NoPriceError
 
     words = dict(context)
@@ -252,7 +252,6 @@ def _from_catalogue(served: CatalogueModel, at_ns: int, context: _Context) -> Na
             name += f" {value}" if key in ("service_tier", "processing") else f" {key}={value}"
         else:
             assumed.append(f"{key}_not_matched")
-    name = " ".join([name, *assumed])
     return NamedCard(card, name[:PRICE_NAME_CHARS_MAX], tuple(assumed))
 
 
