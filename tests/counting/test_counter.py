@@ -26,18 +26,18 @@ SOURCE = str(Path(__file__).parents[2] / "proxy")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder where vocabularies stay unpacked from test to test."""
-    return tmp_path_factory.mktemp("vocabulary")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a directory where vocabularies stay unpacked from test to test."""
+    return tmp_path_factory.mktemp("data")
 
 
 @pytest.fixture
-async def make(folder: Path) -> AsyncIterator[Callable[..., Counter]]:
+async def make(directory: Path) -> AsyncIterator[Callable[..., Counter]]:
     """Make counters that are closed at the end."""
     made: list[Counter] = []
 
     def counter(**limits: float) -> Counter:
-        made.append(Counter(folder, **{"restart_seconds_min": 0.0, **limits}))
+        made.append(Counter(directory, **{"restart_seconds_min": 0.0, **limits}))
         return made[-1]
 
     yield counter
@@ -253,7 +253,7 @@ async def test_signals_to_the_whole_group_are_left_to_the_parent(
 async def test_no_vocabulary_is_no_error_but_is_told(tmp_path: Path) -> None:
     """Where no vocabulary can be unpacked, the stated rule answers, and the reason is kept."""
     (tmp_path / "vocabulary").write_bytes(b"in the way")
-    counter = Counter(tmp_path / "vocabulary")
+    counter = Counter(tmp_path)
     try:
         assert await counter.count(job()) == BY_BYTES
         assert (counter.failed, counter.failure) == (1, "VocabularyUnavailable")
@@ -269,7 +269,7 @@ async def test_no_text_is_written_anywhere(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    counter = Counter(tmp_path / "vocabulary")
+    counter = Counter(tmp_path)
     try:
         assert (await counter.count(job(canary))).rule == "o200k_base"
         await counter.count(job(canary, dialect="no-such-dialect"))
@@ -292,7 +292,7 @@ from pathlib import Path
 from taximeter.counting import Counter
 from test_counter import job
 async def main():
-    counter = Counter(Path({str(tmp_path / "vocabulary")!r}))
+    counter = Counter(Path({str(tmp_path)!r}))
     await counter.count(job())
     print(counter.process_id, flush=True)
     await counter.count(job())

@@ -1,6 +1,6 @@
 """Counting tokens where nobody reported them.
 
-`Counter(folder).count(job)` has a `CountJob` counted in another process and gives a
+`Counter(directory).count(job)` has a `CountJob` counted in another process and gives a
 `TokenCount`; it never blocks the event loop and always answers, by the stated rule
 `tokens_from_bytes` where nothing better can be had. `count_call` is the same in this process:
 the dialect finds the text, `Vocabulary` gives the encoding, `count_text` counts. No text is

@@ -51,6 +51,6 @@ def count_call(job: CountJob, dialect: Dialect, vocabulary: Vocabulary) -> Token
     return TokenCount(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
-        rule=", ".join(dict.fromkeys(rules)) or rule,
+        rule=(", ".join(dict.fromkeys(rules)) or rule) + (" (partial)" if partial else ""),
         partial=partial,
     )

@@ -41,7 +41,8 @@ class Counter:
     """Counts tokens in another process. Belongs to one event loop.
 
     Args:
-        folder: where vocabularies may be unpacked; made if missing, private to its owner.
+        directory: where data may be kept; vocabularies are unpacked into a private folder
+            below it, `vocabulary`.
         jobs_max: jobs waiting or under way at most; beyond, `bytes/4`.
         waiting_bytes_max: bytes they may hold together.
         job_bytes_max: bytes one of them may hold: some 10 ms of the loop's time to hand over.
@@ -53,7 +54,7 @@ class Counter:
 
     def __init__(
         self,
-        folder: Path,
+        directory: Path,
         *,
         jobs_max: int = 64,
         waiting_bytes_max: int = 32 * 1024 * 1024,
@@ -71,7 +72,7 @@ class Counter:
         """Jobs that went by `bytes/4` because the process died, hung or could not count them."""
         self.failure: str | None = None
         """The last failure's kind: the name of an error's class."""
-        self._folder = folder
+        self._folder = directory / "vocabulary"
         self._jobs_max = jobs_max
         self._waiting_bytes_max = waiting_bytes_max
         self._job_bytes_max = job_bytes_max

@@ -49,7 +49,8 @@ class TokenCount(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: int | None
     rule: str
     """How they were counted: `o200k_base`, `cl100k_base`, one of them with ` (assumed)`, or
-    `bytes/4`; two words joined by `, ` where input and output differ."""
+    `bytes/4`; two of them joined by `, ` where input and output differ, and with ` (partial)`
+    at the end if `partial`."""
     partial: bool = False
     """Not all of the text was there to count, or it was too long: the rest in proportion."""
 
