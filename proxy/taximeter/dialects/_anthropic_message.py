@@ -134,9 +134,9 @@ class AnthropicReader(SseReader):
     def _is_dull(self, data: bytes) -> bool:
         return (
             data.startswith(b"event: content_block_delta\ndata:")
-            and data.endswith(b"}\n\n")
-            and data.count(b"\n") == 3
-            and b"\r" not in data
+            and data[-3:] == b"}\n\n"
+            and data.find(b"\n", 28) == len(data) - 2
+            and data.find(b"\r") < 0
         )
 
     def _read_event(self, event: bytes, data: bytes) -> bool:

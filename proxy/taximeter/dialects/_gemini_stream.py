@@ -15,6 +15,7 @@ from taximeter.dialects._gemini_message import note_message, note_usage, read_me
 from taximeter.dialects._json import is_set, word
 from taximeter.dialects._sse import END_BYTES, EVENT_BYTES_MAX, SseReader, parse_event
 
+_ENDINGS: Final = (b"}\r\n\r\n", b"}\n\n")
 _TOKEN_EVENTS: Final = frozenset({"step.delta", "content.delta"})
 _ENDS: Final = frozenset({"interaction.completed", "interaction.complete", "error"})
 
@@ -30,15 +31,17 @@ class GeminiSseReader(SseReader):
         """The latest event passed on unparsed."""
 
     def _is_dull(self, data: bytes) -> bool:
+        line_feed = data.find(b"\n")
+        carriage_return = data.find(b"\r")
+        line_end = line_feed if carriage_return < 0 else carriage_return
         if (
-            not data.startswith(b"data:")
-            or not data.endswith((b"}\r\n\r\n", b"}\n\n"))
-            or data.count(b"\n") != 2
-            or data.count(b"\r") not in (0, 2)
-            or b'"finishReason"' in data
-            or b'"error"' in data
-            or b'"promptFeedback"' in data
-            or b'"candidates"' not in data
+            data[:5] != b"data:"
+            or line_feed - line_end > 1
+            or data[line_end - 1 :] not in _ENDINGS
+            or data.find(b'"candidates"') < 0
+            or data.find(b'"finishReason"') >= 0
+            or data.find(b'"error"') >= 0
+            or data.find(b'"promptFeedback"') >= 0
         ):
             return False
         self._latest = data

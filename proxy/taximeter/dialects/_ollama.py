@@ -93,10 +93,10 @@ class LineReader(StreamReader):
         if (
             self.token_seen
             and self.at_boundary
-            and data.endswith(b"}\n")
-            and data.count(b"\n") == 1
-            and b'"done":false' in data
-            and b'"error"' not in data
+            and data[-2:] == b"}\n"
+            and data.find(b"\n") == len(data) - 1
+            and data.find(b'"done":false') >= 0
+            and data.find(b'"error"') < 0
         ):
             self.events += 1
             return data

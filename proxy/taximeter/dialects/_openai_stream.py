@@ -10,6 +10,7 @@ A stream of the Responses API or of a media endpoint has typed events and ends w
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import msgspec
@@ -51,38 +52,37 @@ _TOKEN_SUFFIXES: Final = (
 )
 
 
+_TELLING: Final = re.compile(rb'"(?:usage|error|finish_reason)"(?!\s*:\s*null\b)')
+"""A member that makes a chunk worth reading: with a value, or where that cannot be told."""
+
+_ENDING: Final = re.compile(rb'"finish_reason"(?!\s*:\s*null\b)')
+
+
 class OpenAiReader(SseReader):
     """Reads any stream of the OpenAI family."""
 
-    __slots__ = ("_finish_null", "_late_usage", "_provider", "_usage_null")
+    __slots__ = ("_chunks", "_late_usage", "_provider")
 
     def __init__(self, provider: str | None, drop_usage: bool) -> None:
         super().__init__(drop_usage)
         self._provider = provider
-        self._usage_null = b'"usage":null'
-        self._finish_null = b'"finish_reason":null'
+        self._chunks = False
+        """Chunks with `choices` have been seen: this is a chat or a completion."""
         self._late_usage = ABSENT
         """Usage of a chunk with choices (sent with every chunk by some), not yet looked at."""
 
     def _is_dull(self, data: bytes) -> bool:
-        if not data.endswith(b"}\n\n") or b"\r" in data:
+        if data[-3:] != b"}\n\n" or data.find(b"\r") >= 0:
             return False
-        if data.startswith(b"data:"):
-            usages = data.count(b'"usage"')
-            return (
-                data.count(b"\n") == 2
-                and b'"choices"' in data
-                and b'"error"' not in data
-                and (usages == 0 or usages == data.count(self._usage_null))
-                and data.count(b'"finish_reason"') == data.count(self._finish_null)
-            )
+        if self._chunks and data[:5] == b"data:":
+            return data.find(b"\n") == len(data) - 2 and _TELLING.search(data) is None
         # Typed events: the name is in the first line, and a delta has nothing but text.
-        first_line = data.find(b".delta\n", 0, 80)
+        line_end = data.find(b"\n")
         return (
-            first_line > 0
-            and data.startswith(b"event: ")
-            and data.count(b"\n") == 3
-            and data.startswith(b"data:", first_line + 7)
+            data[:7] == b"event: "
+            and data.startswith(b".delta", line_end - 6)
+            and data.startswith(b"data:", line_end + 1)
+            and data.find(b"\n", line_end + 1) == len(data) - 2
         )
 
     def _read_event(self, event: bytes, data: bytes) -> bool:
@@ -100,19 +100,19 @@ class OpenAiReader(SseReader):
 
     def _read_chunk(self, data: bytes, message: Message) -> bool:
         """Take note of a chunk of a chat or completion; tell whether it is the extra one."""
-        if b'"usage": null' in data:
-            self._usage_null = b'"usage": null'
-        if b'"finish_reason": null' in data:
-            self._finish_null = b'"finish_reason": null'
         alone = is_empty_array(message.choices)
         facts = self._answer
         finished_before = facts.finish_reason
         if message.choices and not alone:
-            token = note_choices(facts, tree(message.choices))
-            self.token_seen = self.token_seen or token
+            self._chunks = True
+            if not self.token_seen or _ENDING.search(data):
+                token = note_choices(facts, tree(message.choices))
+                self.token_seen = self.token_seen or token
         usage = message.usage
         if is_set(usage) and not alone and facts.finish_reason is None:
-            self._late_usage = usage.copy()
+            self._late_usage = usage
+            if self.token_seen and facts.response_model and not is_set(message.error):
+                return False  # one of many alike
             message.usage = ABSENT
         elif is_set(usage) or facts.finish_reason != finished_before:
             self._settle()

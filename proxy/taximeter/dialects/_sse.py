@@ -45,7 +45,8 @@ END_BYTES: Final = 64 << 10
 """Bytes kept of the beginning, and of the end, of an event too large to be kept whole."""
 
 _BOM: Final = b"\xef\xbb\xbf"
-_BLANK: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+# Two line ends in a row, spelled so that a search can skip to the first CR or LF.
+_BLANK: Final = re.compile(rb"\n(?:\n|\r\n?)|\r(?:\n(?:\n|\r\n?)|\r\n?)")
 _BETWEEN: Final = re.compile(rb"(?:[\r\n]++|:[^\r\n]*+[\r\n]++)*+")
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 
@@ -93,6 +94,7 @@ class SseReader(StreamReader):
         "_drops",
         "_eats_line_feed",
         "_head",
+        "_line_feeds",
         "_passing",
         "_searched",
         "_steady",
@@ -103,6 +105,8 @@ class SseReader(StreamReader):
         super().__init__()
         self._drops = drops
         self._at_start = True
+        self._line_feeds = False
+        """A LF has been seen: a CR at a read's end may be the first half of a CRLF."""
         self._steady = False
         """Nothing is carried over and a token has been seen: reads may be passed on unparsed."""
         self._carry = bytearray()
@@ -203,14 +207,18 @@ class SseReader(StreamReader):
         pieces: list[bytes] = []
         taken = False
         size = len(buffer)
-        end = b"\n"
+        self._line_feeds = self._line_feeds or buffer.find(b"\n") >= 0
         while True:
             between = _BETWEEN.match(buffer, position)
             position = between.end() if between else position
             blank = _BLANK.search(buffer, position) if position < size else None
             if blank is None:
                 break
-            end = blank[0]
+            stop = blank.end()
+            if self.token_seen and self._is_dull(buffer[position:stop]):
+                self.events += 1
+                position = stop
+                continue
             event, payload = parse_event(buffer[position : blank.start()])
             if payload is not None:
                 if payload != b"[DONE]":
@@ -218,16 +226,15 @@ class SseReader(StreamReader):
                 takes = self._read_event(event, payload)
                 if takes and self._drops and position >= released:
                     pieces.append(buffer[released:position])
-                    released = blank.end()
+                    released = stop
                     taken = True
-                    self._eats_line_feed = released == size and end.endswith(b"\r")
-            position = blank.end()
+                    self._eats_line_feed = released == size and buffer.endswith(b"\r")
+            position = stop
         rest = buffer[position:]
         self._carry = bytearray(rest)
         self._searched = len(rest)
         if not rest:
-            # A CR that may be half a CRLF: after it nothing of ours may be put in.
-            self.at_boundary = end.endswith(b"\n") or end == b"\r\r"
+            self.at_boundary = self._ends_whole(buffer)
             self._passing = False
             self._steady = self.token_seen and self.at_boundary
             if not taken:
@@ -254,6 +261,10 @@ class SseReader(StreamReader):
             self._begin_large()
         return out
 
+    def _ends_whole(self, data: bytes) -> bool:
+        """Tell that `data` does not end in half a CRLF: after that nothing may be put in."""
+        return not (self._line_feeds and data.endswith(b"\r"))
+
     # Events too large to be kept ----------------------------------------------------------
 
     def _begin_large(self) -> None:
@@ -278,7 +289,7 @@ class SseReader(StreamReader):
         self._head = b""
         self._tail = bytearray()
         self._passing = False
-        self.at_boundary = blank[0].endswith(b"\n") or blank[0] == b"\r\r"
+        self.at_boundary = self._ends_whole(blank[0])
         self._steady = False
         if end == len(data):
             return data
