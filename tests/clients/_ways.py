@@ -19,8 +19,8 @@ class Way:
     upstream: Upstream
     meter: Taximeter | None = None
     """None on the direct way."""
-    rows_before: int = 0
-    """Calls in the ledger when the test began."""
+    began_ns: int = 0
+    """When the test began: earlier calls in the ledger are other tests'."""
 
     @property
     def exchanges(self) -> list[Exchange]:
@@ -34,7 +34,7 @@ class Way:
         """
         if self.meter is None:
             return []
-        return self.meter.booked(self.rows_before + len(self.exchanges))[self.rows_before :]
+        return self.meter.booked(len(self.exchanges), since_ns=self.began_ns)
 
     def check_books(self, **facts: Any) -> None:
         """Check the ledger's row of every call against what the upstream stated.

@@ -161,14 +161,25 @@ class Taximeter:
                     row[name] = json.loads(row[name])
         return found
 
-    def booked(self, count: int, seconds: float = BOOK_SECONDS_MAX) -> list[dict[str, Any]]:
-        """Wait until the ledger has so many calls; give them all.
+    def booked(
+        self, count: int, *, since_ns: int = 0, seconds: float = BOOK_SECONDS_MAX
+    ) -> list[dict[str, Any]]:
+        """Wait until the ledger has so many calls; give them, oldest first.
+
+        Args:
+            count: how many calls there must be.
+            since_ns: count only calls accepted at this time or later (`time.time_ns`), for a
+                Taximeter that several tests share: those of the test before may come late.
+            seconds: how long to wait.
 
         Raises:
-            AssertionError: if it has fewer after `seconds`, or more.
+            AssertionError: if there are fewer after `seconds`, or more.
         """
         deadline = time.monotonic() + seconds
-        while len(rows := self.rows()) < count and time.monotonic() < deadline:
+        while True:
+            rows = [row for row in self.rows() if row["started_at_ns"] >= since_ns]
+            if len(rows) >= count or time.monotonic() > deadline:
+                break
             time.sleep(POLL_SECONDS)
         assert len(rows) == count, f"{len(rows)} calls booked, not {count}\n{self.log_text()}"
         return rows
