@@ -282,6 +282,16 @@ async def test_no_text_is_written_anywhere(
     assert canary not in "".join(capfd.readouterr())
 
 
+async def test_nothing_is_imported_from_the_working_directory(
+    make: Callable[..., Counter], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever can write where we were started cannot have code of his run."""
+    for name in ("tiktoken", "json", "taximeter"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(1)")
+    monkeypatch.chdir(tmp_path)
+    assert await make().count(job()) == COUNTED
+
+
 @pytest.mark.parametrize("stopped_first", [False, True])
 def test_counting_ends_when_its_parent_is_killed(tmp_path: Path, stopped_first: bool) -> None:
     """A parent killed with -9 leaves nothing behind for long, in the middle of a job either."""

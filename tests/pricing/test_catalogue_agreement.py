@@ -21,6 +21,8 @@ from genai_prices.types import (
     StartDateConstraint,
     TimeOfDateConstraint,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 from taximeter.call import Usage
 from taximeter.pricing import PriceBook
@@ -208,3 +210,45 @@ def test_every_price_of_a_provider_equals_the_library_s(provider: Provider) -> N
     book = PriceBook()
     found = [line for model in provider.models for line in differences(book, provider, model)]
     assert found == []
+
+
+BOOK = PriceBook()
+counts = st.integers(0, 400_000)
+
+
+@given(
+    model=st.sampled_from(["gpt-realtime", "gpt-5.4", "gpt-4o", "o4-mini-deep-research"]),
+    parts=st.lists(counts, min_size=7, max_size=7),
+)
+def test_every_split_of_tokens_costs_the_same_as_in_the_library(
+    model: str, parts: list[int]
+) -> None:
+    """However input and output fall into kinds, to the pico-dollar."""
+    text, audio, cached, cached_audio, image, output, output_audio = parts
+    usage = Usage(
+        input_tokens=text + audio + cached + cached_audio + image,
+        cached_tokens=cached + cached_audio,
+        input_audio_tokens=audio + cached_audio,
+        cached_audio_tokens=cached_audio,
+        input_image_tokens=image,
+        output_tokens=output + output_audio,
+        output_audio_tokens=output_audio,
+    )
+    expected = genai_prices.calc_price(
+        theirs(usage), model, provider_id="openai", genai_request_timestamp=NOW
+    )
+    price = BOOK.price(usage, provider="openai", model=model, at_ns=nanoseconds(NOW))
+    assert price.cost_pico == in_pico(expected)
+
+
+@given(
+    model=st.sampled_from(["gpt-realtime", "gpt-5.4", "whisper-1", "text-embedding-3-small"]),
+    figures=st.dictionaries(
+        st.sampled_from(Usage.__struct_fields__), st.integers(-(2**64), 2**64), max_size=8
+    ),
+)
+def test_no_usage_breaks_the_book(model: str, figures: dict[str, int]) -> None:
+    """Whatever an upstream states, there is a price or a reason, and never less than nothing."""
+    price = BOOK.price(Usage(**figures), provider="openai", model=model, at_ns=nanoseconds(NOW))
+    assert price.cost_pico is None or 0 <= price.cost_pico < 2**63
+    assert price.name.startswith("unpriced: ") == (price.cost_pico is None)

@@ -22,7 +22,7 @@ import taximeter
 from taximeter.counting._job import LENGTH_BYTES, Answer, CountJob, Success, TokenCount, by_bytes
 
 _BOOT = (
-    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "import sys; sys.argv[1] in sys.path or sys.path.insert(0, sys.argv[1]); "
     "from taximeter.counting._worker import main; main()"
 )
 """The process needs no more of this one than where the package is."""
@@ -210,6 +210,7 @@ class Counter:
         self._started_at = now
         self._process = process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",  # nothing is imported from the working directory
             "-c",
             _BOOT,
             str(Path(taximeter.__file__).parent.parent),
