@@ -37,18 +37,21 @@ def run(
     os.umask(0o077)
     set_up("taximeter", settings.log.level, settings.log.format)
     tell = say or (lambda words: None)
+    place = str(settings.data_dir)
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        ports = listeners(settings)
+        place = f"the proxy at {settings.listen}"
+        ports = listeners(settings.listen, settings.workers)
+        place = f"the console at {settings.console}"
+        (console,) = listeners(settings.console, 1)
     except OSError as error:
-        place = error.filename or f"{settings.listen}"
-        tell(f"Cannot start: {place}: {error.strerror}.")
+        tell(f"Cannot start: {error.filename or place}: {error.strerror}.")
         return 1
 
     def reread() -> Settings:
         return load(config, dict(overrides or {}))
 
     async def serve() -> int:
-        return await Supervisor(settings, reread=reread, ports=ports).run()
+        return await Supervisor(settings, reread=reread, ports=ports, console=console).run()
 
     return asyncio.run(serve())

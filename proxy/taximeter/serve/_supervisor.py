@@ -17,8 +17,9 @@ import sys
 import time
 from collections.abc import Callable
 
+from taximeter.console import Console
 from taximeter.serve._channel import encode
-from taximeter.settings import Settings, SettingsError
+from taximeter.settings import Address, Settings, SettingsError
 
 log = logging.getLogger("taximeter.serve")
 
@@ -27,6 +28,8 @@ RESTART_SECONDS_MAX = 10.0
 STEADY_SECONDS = 30.0
 """A child that has lived so long is started again at once when it dies."""
 RECORDER_STOP_SECONDS = 30.0
+TWICE_SECONDS = 0.5
+"""Signals closer together than this are one."""
 GRACE_SECONDS = 15.0
 """Beyond their own drain time, until children that were told to stop are killed."""
 
@@ -138,23 +141,22 @@ def _how(code: int) -> str:
     return f"exit code {code}"
 
 
-def listeners(settings: Settings) -> list[socket.socket]:
-    """Make the workers' listening sockets.
+def listeners(address: Address, count: int) -> list[socket.socket]:
+    """Make `count` listening sockets on one address.
 
     Raises:
         OSError: if the address cannot be had.
     """
-    address = settings.listen
     family, kind, protocol, _, place = socket.getaddrinfo(
         address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
     made: list[socket.socket] = []
     try:
-        for _ in range(settings.workers):
+        for _ in range(count):
             listener = socket.socket(family, kind, protocol)
             made.append(listener)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if settings.workers > 1:
+            if count > 1:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             listener.bind(place)
             if place[1] == 0:
@@ -172,9 +174,16 @@ class Supervisor:
     """Runs Taximeter in the foreground."""
 
     def __init__(
-        self, settings: Settings, *, reread: Callable[[], Settings], ports: list[socket.socket]
+        self,
+        settings: Settings,
+        *,
+        reread: Callable[[], Settings],
+        ports: list[socket.socket],
+        console: socket.socket,
     ) -> None:
         self.settings = settings
+        self._console_listener = console
+        self._console = Console(self._state)
         self._reread = reread
         self._ports = ports
         self.relays = [
@@ -185,13 +194,23 @@ class Supervisor:
         self.draining = False
         self._stop = asyncio.Event()
         self._hurry = False
+        self._told_at = 0.0
 
     @property
     def ready(self) -> bool:
-        """Whether every process does its work."""
-        return not self.draining and all(
-            child.ready for child in (*self.relays, self.recorder)
-        )
+        """Whether calls are relayed. A recorder that is down costs no call: it does not count."""
+        return not self.draining and all(child.ready for child in self.relays)
+
+    def _state(self) -> dict[str, object]:
+        children = (*self.relays, self.recorder)
+        return {
+            "ready": self.ready,
+            "draining": self.draining,
+            "processes": {
+                child.name: {"ready": child.ready, "restarts": child.restarts}
+                for child in children
+            },
+        }
 
     async def run(self) -> int:
         """Serve until told to stop; give the exit code."""
@@ -202,11 +221,16 @@ class Supervisor:
         for child in (*self.relays, self.recorder):
             child.begin(lambda: self.settings)
         host, port = self._ports[0].getsockname()[:2]
+        await self._console.start(self._console_listener)
         log.info("Taximeter listens on http://%s:%d (%d workers).", host, port, len(self.relays))
         await self._stop.wait()
         return await self._drain()
 
     def _told_to_stop(self) -> None:
+        now = time.monotonic()
+        if self.draining and now - self._told_at < TWICE_SECONDS:
+            return  # one stop may reach us both from the terminal and from a service manager
+        self._told_at = now
         if self.draining:
             self._hurry = True
             log.warning("Told twice: ending now.")
@@ -243,6 +267,7 @@ class Supervisor:
             listener.close()
         relays = await asyncio.gather(*(child.stop(seconds) for child in self.relays))
         recorder = await self.recorder.stop(RECORDER_STOP_SECONDS)
+        await self._console.stop()
         clean = all(relays) and recorder and not self._hurry
         log.info("Stopped." if clean else "Stopped in a hurry; the journal keeps the rest.")
         return 0 if clean else 1
