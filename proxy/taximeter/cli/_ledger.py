@@ -92,10 +92,11 @@ def reprice(
     with open_ledger(settings) as opened, _progress("pricing") as tell:
         summary = opened.reprice(Bookkeeping(settings).price_again, wanted, tell)
     delta = _words.money(abs(summary.delta_pico))
+    moved = "fell" if summary.delta_pico < 0 else "rose"
     typer.echo(
         f"{summary.examined:,} calls examined, {summary.changed:,} changed: "
-        f"{summary.priced:,} have a cost now, {summary.unpriced:,} have none any more; "
-        f"the sum {'fell' if summary.delta_pico < 0 else 'rose'} by {delta}"
+        f"{summary.priced:,} have a cost now, {summary.unpriced:,} have none any more; the sum "
+        + (f"{moved} by {delta}" if summary.delta_pico else "is the same")
     )
 
 
