@@ -70,7 +70,7 @@ BY_BYTES = TokenCount(input_tokens=100, output_tokens=10, rule="bytes/4")
 async def until(condition: Callable[[], bool], seconds_max: float = 5.0) -> None:
     """Wait for a condition."""
     async with asyncio.timeout(seconds_max):
-        while not condition():  # noqa: ASYNC110 (a process's end has no event to wait for)
+        while not condition():
             await asyncio.sleep(0.01)
 
 
