@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,19 +19,50 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """The two engines, one after the other."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="session")
+def migrated(
+    engine: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """The URL of a ledger with tables and no rows, to be copied: migrating takes a while."""
+    if engine == "sqlite":
+        url = f"sqlite:///{tmp_path_factory.mktemp('ledger')}/ledger.db"
+    else:
+        url = request.getfixturevalue("postgres").make_database()
+    ledger = Ledger.open(url)
+    ledger.migrate()
+    ledger.close()
+    return url
+
+
+@pytest.fixture
+def empty_url(engine: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a database with nothing in it."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/ledger.db"
+    if engine == "sqlite":
+        return f"sqlite:///{tmp_path}/empty.db"
     server: PostgresServer = request.getfixturevalue("postgres")
     return server.make_database()
+
+
+@pytest.fixture
+def url(engine: str, migrated: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a ledger with tables and no rows."""
+    if engine == "sqlite":
+        shutil.copyfile(migrated.removeprefix("sqlite:///"), tmp_path / "ledger.db")
+        return f"sqlite:///{tmp_path}/ledger.db"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.make_database(like=migrated)
 
 
 @pytest.fixture
 def ledger(url: str) -> Iterator[Ledger]:
     """A ledger with its tables, and no rows."""
     ledger = Ledger.open(url)
-    ledger.migrate()
     yield ledger
     ledger.close()

@@ -48,10 +48,8 @@ def _plain(draw: st.DrawFn) -> Entry:
 
 
 @st.composite
-def _generation(draw: st.DrawFn) -> list[Entry]:
+def _generation(draw: st.DrawFn, name: str) -> list[Entry]:
     """Draw the calls about one answer: perhaps its maker, and its fetches."""
-    number = draw(st.integers(0, 2**60))
-    name = f"resp_{number}"
     usage = Usage(input_tokens=draw(st.integers(0, 900)), output_tokens=draw(st.integers(0, 900)))
     cost = draw(st.integers(0, 10**12))
     made: Entry | None = draw(
@@ -76,7 +74,7 @@ def _generation(draw: st.DrawFn) -> list[Entry]:
 @st.composite
 def _entries(draw: st.DrawFn) -> list[Entry]:
     plain = draw(st.lists(_plain(), max_size=8))
-    generations = draw(st.lists(_generation(), max_size=3))
+    generations = [draw(_generation(f"resp_{number}")) for number in range(draw(st.integers(0, 3)))]
     return draw(st.permutations(plain + [each for group in generations for each in group]))
 
 

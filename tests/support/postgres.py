@@ -49,14 +49,19 @@ class PostgresServer:
     def url(self, database: str = "postgres") -> str:
         return f"postgresql+psycopg://taximeter@127.0.0.1:{self.port}/{database}"
 
-    def make_database(self) -> str:
-        """Make an empty database and give its URL."""
+    def make_database(self, like: str | None = None) -> str:
+        """Make a database, empty or a copy of the one at the URL `like`; give its URL."""
+        template = "template1" if like is None else like.rpartition("/")[2]
         self._databases += 1
         name = f"ledger{self._databases}"
         self._run(
             "psql",
             *("--no-psqlrc", "--quiet", "--host=127.0.0.1", f"--port={self.port}"),
-            *("--username=taximeter", "--dbname=postgres", f"--command=CREATE DATABASE {name}"),
+            *(
+                "--username=taximeter",
+                "--dbname=postgres",
+                f"--command=CREATE DATABASE {name} TEMPLATE {template}",
+            ),
         )
         return self.url(name)
 

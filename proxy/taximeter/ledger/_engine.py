@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from taximeter.ledger._errors import LedgerSchemaError, translate
 from taximeter.ledger._schema import leases
@@ -113,6 +114,19 @@ class Store:
             with connection.begin():
                 yield connection
 
+    def give_pages_back(self, pages_max: int) -> None:
+        """Give free pages of an SQLite file back to the disk; on a server its vacuum does."""
+        if self.path is None:
+            return
+        with self._translated():
+            raw = self.engine.raw_connection()
+            try:
+                # A script, for that runs to its end. A cursor would stop after one page: the
+                # statement yields a row without columns for each.
+                raw.cursor().executescript(f"PRAGMA incremental_vacuum({pages_max})")
+            finally:
+                raw.close()
+
     def exists(self) -> bool:
         """Tell whether there is a database at all; True for one on a server."""
         return self.path is None or self.path.exists()
@@ -130,7 +144,7 @@ class Store:
             )
         try:
             yield
-        except (SQLAlchemyError, sqlite3.Error) as error:
+        except (DBAPIError, PoolTimeout, sqlite3.Error) as error:
             raise translate(error, self.place) from None
 
 

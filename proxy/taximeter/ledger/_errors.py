@@ -7,7 +7,8 @@ that matters is whose fault it was:
   the same call may be made again later.
 * the *schema's* (not made yet, older, newer): `LedgerSchemaError`. A person must act.
 * the *row's* (a value the database cannot hold): `fault_of_data` names it, and the commit
-  sets that row aside. It never leaves this package as an exception.
+  sets that row aside. Elsewhere than in a row it is a fault of ours,
+  a plain `LedgerError`.
 
 A driver's message can quote the values of a row, so messages are passed on only for faults
 of the first two kinds, one line of them, and the chain of causes is cut.
@@ -113,7 +114,13 @@ def translate(error: SQLAlchemyError | sqlite3.Error, place: str) -> LedgerError
     """Turn a foreign error into one of ours. `place` names the database, without password."""
     cause = getattr(error, "orig", None) or error
     message = str(cause).strip().splitlines()[0][:_MESSAGE_CHARACTERS_MAX] if str(cause) else ""
-    said = message or type(cause).__name__
+    said = message.rstrip(".") or type(cause).__name__
+    fault = fault_of_data(error)
+    if fault is not None:
+        # Rows are set aside where they are inserted, so no value should fail elsewhere.
+        return LedgerError(
+            f"The ledger {place} refused a value ({fault}).", "This is a fault of Taximeter's."
+        )
     if isinstance(cause, sqlite3.Error):
         code = getattr(cause, "sqlite_errorcode", None)
         if code == sqlite3.SQLITE_ERROR and said.startswith("no such "):

@@ -77,9 +77,7 @@ def prune(store: Store, before_ns: int, progress: Progress | None) -> int:
                 connection.execute(delete(calls).where(calls.c.id.in_(call_ids)))
             else:
                 connection.execute(delete(rejects).where(rejects.c.rejected_at_ns < before_ns))
-            if store.is_sqlite:
-                vacuum = f"PRAGMA incremental_vacuum({_VACUUM_PAGES_MAX})"
-                connection.exec_driver_sql(vacuum).fetchall()
+        store.give_pages_back(_VACUUM_PAGES_MAX)
         done += len(call_ids)
         if progress is not None and call_ids:
             progress(done)
