@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from taximeter.cli import application
+from taximeter.ledger._page import with_tables
 from taximeter.settings import Address, Settings
 from taximeter.settings._not_yet import later_keys
 
@@ -199,9 +200,15 @@ def _contexts(command: Any, name: str, parent: Any) -> Iterator[Any]:
         yield from _contexts(inner, inner_name, context)
 
 
+def ledger() -> str:
+    """Give the page of the ledger: its text as it is, its tables anew."""
+    return with_tables((DOCS / "ledger.md").read_text(encoding="utf-8"))
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "configuration.md": configuration,
     "commands.md": commands,
+    "ledger.md": ledger,
 }
 
 

@@ -6,14 +6,16 @@ from sqlalchemy import BigInteger, Boolean, Column, LargeBinary, Table
 
 from taximeter.ledger._schema import CallId, Json, metadata
 
-BEGIN = "<!-- The tables below are generated. -->"
+_BEGIN = "<!-- What follows is made by `make docs` from the tables themselves. Do not edit. -->"
 
 _ORDER = ("calls", "attempts", "hourly", "rejects", "positions", "parked", "notes", "leases")
 
 
-def tables_page() -> str:
-    """Give the tables and columns as Markdown, in the order in which people need them."""
-    return "\n".join(_section(metadata.tables[name]) for name in _ORDER)
+def with_tables(page: str) -> str:
+    """Give the page with its reference part made anew; what stands before it stays."""
+    said = page.partition(_BEGIN)[0]
+    tables = "\n".join(_section(metadata.tables[name]) for name in _ORDER)
+    return f"{said}{_BEGIN}\n\n{tables}"
 
 
 def _section(table: Table) -> str:
