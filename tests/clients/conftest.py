@@ -12,7 +12,7 @@ from tests.rig import Script
 from tests.rig.taximeter import Taximeter
 from tests.rig.upstream import Upstream
 
-WAYS = ("direct",)
+WAYS = ("direct", "through")
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ import pytest
 from tests.llama._model import write_model
 from tests.rig.taximeter import Taximeter
 
-WAYS = ("direct",)
+WAYS = ("direct", "through")
 
 
 @dataclass(slots=True)
