@@ -29,8 +29,9 @@ _T = TypeVar("_T")
 
 _FAULTS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
+_BEGINNINGS: Final = (b"{", b"[", b'"', b"\xef")
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
-_CONTROL: Final = re.compile(rb"[\x00-\x1f]")
+_CONTROLS_TO_SPACES: Final = bytes([0x20] * 0x20) + bytes(range(0x20, 0x100))
 _CONSTANT: Final = re.compile(rb"(?<=[:,\[\s])-?(?:NaN|Infinity)(?=[,\]}\s])")
 _WORD: Final = re.compile(r"[A-Za-z0-9_.\-]+")
 
@@ -49,8 +50,9 @@ def repair(body: bytes) -> bytes:
     """Make the usual trespasses against JSON legal. Text may come out altered, keys do not."""
     body = body.removeprefix(b"\xef\xbb\xbf")
     body = _SURROGATE.sub(rb"\\ufffd", body)
-    body = _CONTROL.sub(b" ", body)
-    body = _CONSTANT.sub(b"null", body)
+    body = body.translate(_CONTROLS_TO_SPACES)
+    if b"NaN" in body or b"Infinity" in body:
+        body = _CONSTANT.sub(b"null", body)
     return body.decode("utf-8", "replace").encode()
 
 
@@ -61,7 +63,8 @@ def read(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T | None:
     except msgspec.ValidationError:  # sound JSON of another shape: no repair will change that
         return None
     except _FAULTS:
-        pass
+        if body.lstrip()[:1] not in _BEGINNINGS:
+            return None  # no object, array or text: not worth a repair
     try:
         return decoder.decode(repair(body))
     except _FAULTS:
