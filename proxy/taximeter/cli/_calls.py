@@ -6,7 +6,7 @@ import csv
 import sys
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -140,22 +140,26 @@ def _cell(value: Any) -> Any:
 
 
 def _write_table(found: Iterator[CallView], limit: int) -> None:
-    from rich.table import Table
+    from taximeter.cli._table import Column, draw
 
-    table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
-    for name in ("started (UTC)", "user", "model", "outcome"):
-        table.add_column(name, overflow="ellipsis", no_wrap=True)
-    for name in ("in", "out", "cost", "first token", "total"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("id", no_wrap=True, min_width=36)
     shown = list(islice(found, limit))
     if not shown:
         _words.console(stderr=True).print("No calls.")
         return
-    for view in shown:
-        table.add_row(*row_of(view))
-    _words.console().print(table)
-    if list(islice(chain(found), 1)):
+    columns = (
+        Column("started (UTC)"),
+        Column("user", name=True),
+        Column("model", rank=1, name=True),
+        Column("outcome"),
+        Column("in", rank=4),
+        Column("out", rank=4),
+        Column("cost", rank=2),
+        Column("first token", rank=5),
+        Column("total", rank=3),
+        Column("id"),
+    )
+    draw(_words.console(), columns, map(row_of, shown))
+    if next(found, None) is not None:
         _words.console(stderr=True).print(f"The newest {limit}; see --limit.")
 
 

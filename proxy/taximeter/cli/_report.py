@@ -99,27 +99,35 @@ FIGURES = (
 
 
 def _write_table(names: list[str], rows: list[ReportRow]) -> None:
-    from rich.table import Table
+    from taximeter.cli._table import Column, draw
 
     if not rows:
         _words.console(stderr=True).print("No calls.")
         return
-    table = Table(box=None, pad_edge=False, header_style="bold", show_footer=len(rows) > 1)
-    total = [
+    columns = (
+        *(Column(name, name=True) for name in names),
+        Column("calls", rank=1),
+        Column("errors", rank=4),
+        Column("in", rank=5),
+        Column("out", rank=5),
+        Column("cost", rank=2),
+        Column("unpriced", rank=3),
+        Column("first token", rank=6),
+        Column("mean time", rank=7),
+    )
+    total = (
+        *("total" if place == 0 else "" for place in range(len(names))),
         _words.number(sum(row.calls for row in rows)),
         _words.number(sum(row.errors for row in rows)),
         _words.number(sum(row.input_tokens for row in rows)),
         _words.number(sum(row.output_tokens for row in rows)),
         _words.money(sum(row.cost_pico for row in rows)),
         _words.number(sum(row.unpriced for row in rows)),
-    ]
-    for place, name in enumerate(names):
-        table.add_column(name, footer="total" if place == 0 else "", overflow="fold")
-    heads = ("calls", "errors", "in", "out", "cost", "unpriced", "first token", "mean time")
-    for head, foot in zip(heads, [*total, "", ""], strict=True):
-        table.add_column(head, footer=foot, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(
+        "",
+        "",
+    )
+    lines = (
+        (
             *(_words.plain(row.key[name]) for name in names),
             _words.number(row.calls),
             _words.number(row.errors),
@@ -130,4 +138,6 @@ def _write_table(names: list[str], rows: list[ReportRow]) -> None:
             _words.seconds(row.first_token_seconds_mean),
             _words.seconds(row.duration_seconds_mean),
         )
-    _words.console().print(table)
+        for row in rows
+    )
+    draw(_words.console(), columns, lines, total if names and len(rows) > 1 else None)
