@@ -37,6 +37,7 @@ __all__ = [
     "Stage",
     "Usage",
     "UsageSource",
+    "Word",
     "decode_record",
     "encode_record",
     "is_legal",
@@ -46,7 +47,17 @@ PICO_PER_USD = 1_000_000_000_000
 """Money is an integer of pico-dollars (1e-12 USD): exact for every rate in use, see docs."""
 
 
-class Outcome(StrEnum):
+class Word(StrEnum):
+    """A word of a closed set.
+
+    Hashed as the string it is: Enum's own hash is a Python function, and these are keys of
+    dictionaries on the path of every call.
+    """
+
+    __hash__ = str.__hash__
+
+
+class Outcome(Word):
     """How a call ended. Exactly one for every accepted call."""
 
     COMPLETED = "completed"
@@ -64,7 +75,7 @@ class Outcome(StrEnum):
     """We died, or were drained, while the call was under way."""
 
 
-class Stage(StrEnum):
+class Stage(Word):
     """Where the time of a call went, in the order in which it goes by."""
 
     RECEIVE = "receive"
@@ -76,7 +87,7 @@ class Stage(StrEnum):
     SETTLE = "settle"
 
 
-class Phase(StrEnum):
+class Phase(Word):
     """Where a call under way stands. `ended` is the only phase nothing leads out of."""
 
     RECEIVING = "receiving"
@@ -124,7 +135,7 @@ def is_legal(before: Phase, after: Phase, outcome: Outcome | None = None) -> boo
     return outcome in allowed if after is Phase.ENDED else outcome is None
 
 
-class UsageSource(StrEnum):
+class UsageSource(Word):
     """Where a call's token figures come from."""
 
     REPORTED = "reported"
@@ -206,7 +217,7 @@ class Gaps(msgspec.Struct, omit_defaults=True):
     """OpenTelemetry's edges of time per output token, with 5 ms in front."""
 
 
-class Fact(StrEnum):
+class Fact(Word):
     """Things noted about a call beside its figures: a closed set, safe as labels."""
 
     USAGE_ASKED = "usage_asked"
@@ -356,9 +367,9 @@ class CallIds:
         if stamp <= self._last:
             stamp = self._last + 1
         self._last = stamp
-        high = stamp >> 12
-        tail = random.getrandbits(62)
-        return (
-            f"{high >> 16:08x}-{high & 0xFFFF:04x}-7{stamp & 0xFFF:03x}"
-            f"-{0x8000 | tail >> 48:04x}-{tail & 0xFFFFFFFFFFFF:012x}"
+        # Version 7 stands above the low 12 bits of the stamp, variant 10 above the random tail.
+        digits = "%016x%016x" % (
+            (stamp >> 12 << 16) | 0x7000 | (stamp & 0xFFF),
+            0x8000_0000_0000_0000 | random.getrandbits(62),
         )
+        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

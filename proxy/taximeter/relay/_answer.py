@@ -10,10 +10,9 @@ writes between chunks (extensions, odd sizes, padding) reaches a client.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import StrEnum
-
 import httptools
+
+from taximeter.call import Word
 
 INTERIM_ANSWERS_MAX = 16
 HEAD_BYTES_MAX = 128 * 1024
@@ -24,7 +23,7 @@ class MalformedAnswer(Exception):
     """The upstream does not speak HTTP/1.1; its connection is of no further use."""
 
 
-class Framing(StrEnum):
+class Framing(Word):
     """How an answer's end is told."""
 
     NONE = "none"
@@ -34,15 +33,17 @@ class Framing(StrEnum):
     """With the connection: only an orderly end of bytes completes it."""
 
 
-@dataclass(slots=True)
 class Head:
     """An answer's status line and header fields, as received."""
 
-    status: int
-    reason: bytes
-    fields: list[tuple[bytes, bytes]] = field(default_factory=list)
-    framing: Framing = Framing.NONE
-    length: int | None = None
+    __slots__ = ("fields", "framing", "length", "reason", "status")
+
+    def __init__(self, status: int, reason: bytes, fields: list[tuple[bytes, bytes]]) -> None:
+        self.status = status
+        self.reason = reason
+        self.fields = fields
+        self.framing = Framing.NONE
+        self.length: int | None = None
 
 
 class AnswerParser:
@@ -65,7 +66,7 @@ class AnswerParser:
     )
 
     def __init__(self, *, head_request: bool = False) -> None:
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._has_no_body = head_request
         self._fields: list[tuple[bytes, bytes]] = []
         self._reason = b""
@@ -90,8 +91,12 @@ class AnswerParser:
         Raises:
             MalformedAnswer: if they are not HTTP, or too much of a head.
         """
+        parser = self._parser
+        if parser is None:
+            self.surplus = True
+            return b""
         try:
-            self._parser.feed_data(data)
+            parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self.upgraded_tail = data[upgrade.args[0] :]
         except httptools.HttpParserError as error:
@@ -118,6 +123,10 @@ class AnswerParser:
         if self.head is not None and self.head.framing is Framing.CLOSE:
             self.complete = True
         return self.complete
+
+    def close(self) -> None:
+        """Let llhttp go: it and this object hold each other, which is work for the collector."""
+        self._parser = None
 
     @property
     def reusable(self) -> bool:
@@ -150,7 +159,7 @@ class AnswerParser:
         if self.surplus:
             return
         parser = self._parser
-        if parser.get_http_version() not in ("1.1", "1.0"):
+        if parser is None or parser.get_http_version() not in ("1.1", "1.0"):
             raise MalformedAnswer("not HTTP/1.1")
         # llhttp knows this only now: at the message's end it has forgotten.
         self._keep_alive = bool(parser.should_keep_alive())

@@ -441,15 +441,11 @@ class Exchange:
     def _our_fields(self) -> bytes:
         """Give the header fields that tell the client what this call was."""
         stages = self._stages
-        timing = ", ".join(
-            f"{stage};dur={stages[stage] / 1e6:.3f}"
-            for stage in (Stage.QUEUE, Stage.CONNECT, Stage.FIRST_BYTE)
-            if stage in stages
-        )
-        line = f"x-taximeter-call-id: {self.call_id}\r\n"
-        if timing:
-            line += f"Server-Timing: {timing}\r\n"
-        return line.encode("ascii")
+        return (
+            "x-taximeter-call-id: %s\r\nServer-Timing: queue;dur=%.3f, connect;dur=%.3f"
+            % (self.call_id, stages[Stage.QUEUE] / 1e6, stages[Stage.CONNECT] / 1e6)
+            + ", first_byte;dur=%.3f\r\n" % (stages.get(Stage.FIRST_BYTE, 0) / 1e6)
+        ).encode("ascii")
 
     def _collect(self, body: bytes) -> None:
         """Hold an error answer that may be the refusal of an option of ours."""
@@ -566,6 +562,8 @@ class Exchange:
         """Give the connection back to the pool, or close it at once."""
         connection, self._connection = self._connection, None
         side, self._side = self._side, None
+        if self._parser is not None:
+            self._parser.close()
         if side is not None:
             side.owner = None
         if connection is None:

@@ -25,34 +25,55 @@ HOP_BY_HOP = frozenset(
 )
 """Never passed on, either way."""
 
-_REQUEST_TAKEN = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
 _ANSWER_TAKEN = HOP_BY_HOP | {b"content-length"}
-_TRACE = frozenset({b"traceparent", b"tracestate", b"baggage"})
 _OURS = b"x-taximeter-"
 
-NOTED = frozenset(
-    {
-        b"accept-encoding",
-        b"api-key",
-        b"authorization",
-        b"baggage",
-        b"connection",
-        b"content-encoding",
-        b"content-length",
-        b"content-type",
-        b"expect",
-        b"openai-safety-identifier",
-        b"sec-websocket-protocol",
-        b"traceparent",
-        b"transfer-encoding",
-        b"upgrade",
-        b"x-api-key",
-        b"x-client-request-id",
-        b"x-goog-api-key",
-        b"x-stainless-retry-count",
-    }
-)
-"""Request fields the relay reads itself, beside `x-taximeter-*` and those the settings name."""
+_PASSED_NOTED, _TAKEN, _TAKEN_NOTED = range(3)
+
+_REQUEST_FIELDS: dict[bytes, int] = {
+    **dict.fromkeys(HOP_BY_HOP, _TAKEN),
+    **dict.fromkeys((b"host",), _TAKEN),
+    **dict.fromkeys(
+        (b"connection", b"content-length", b"expect", b"transfer-encoding", b"upgrade"),
+        _TAKEN_NOTED,
+    ),
+    **dict.fromkeys((b"baggage", b"traceparent"), _TAKEN_NOTED),
+    b"tracestate": _TAKEN,
+    **dict.fromkeys(
+        (
+            b"accept-encoding",
+            b"api-key",
+            b"authorization",
+            b"content-encoding",
+            b"content-type",
+            b"openai-safety-identifier",
+            b"sec-websocket-protocol",
+            b"x-api-key",
+            b"x-client-request-id",
+            b"x-goog-api-key",
+            b"x-stainless-retry-count",
+        ),
+        _PASSED_NOTED,
+    ),
+}
+"""What becomes of request fields that the relay knows; any other is passed on unread."""
+
+
+def field_plan(noted: Iterable[bytes], *, forward_trace: bool) -> dict[bytes, int]:
+    """Make the plan by which an upstream's requests are sorted.
+
+    Args:
+        noted: further fields (lower case) that are to be read.
+        forward_trace: pass trace context and baggage on.
+    """
+    plan = dict(_REQUEST_FIELDS)
+    for name in noted:
+        plan.setdefault(name, _PASSED_NOTED)
+    if forward_trace:
+        plan |= dict.fromkeys((b"baggage", b"traceparent"), _PASSED_NOTED)
+        del plan[b"tracestate"]
+    return plan
+
 
 Field = tuple[bytes, bytes]
 
@@ -62,21 +83,22 @@ class RequestHead:
 
     __slots__ = ("noted", "passed")
 
-    def __init__(
-        self, fields: Iterable[Field], *, also_noted: frozenset[bytes], forward_trace: bool
-    ) -> None:
+    def __init__(self, fields: Iterable[Field], plan: dict[bytes, int]) -> None:
         passed: list[Field] = []
         noted: dict[bytes, bytes] = {}
         for field in fields:
             name = field[0].lower()
-            if name in NOTED or name in also_noted:
-                noted.setdefault(name, field[1])
-            elif name.startswith(_OURS):
-                noted.setdefault(name, field[1])
-                continue
-            if name in _REQUEST_TAKEN or (name in _TRACE and not forward_trace):
-                continue
-            passed.append(field)
+            kind = plan.get(name)
+            if kind is None:
+                if name.startswith(_OURS):
+                    noted.setdefault(name, field[1])
+                else:
+                    passed.append(field)
+            else:
+                if kind != _TAKEN:
+                    noted.setdefault(name, field[1])
+                if kind == _PASSED_NOTED:
+                    passed.append(field)
         connection = noted.get(b"connection")
         if connection is not None:
             passed = _without_named(passed, connection)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from taximeter.relay._heads import RequestHead
@@ -21,8 +21,7 @@ BAGGAGE_BYTES_MAX = 8192
 """As far as the W3C recommendation lets senders rely on."""
 
 
-@dataclass(frozen=True, slots=True)
-class IdentityHeaders:
+class IdentityHeaders(NamedTuple):
     """Header names (lower case) of the user's choosing, in the order they are looked at."""
 
     user: Sequence[bytes] = ()
@@ -35,8 +34,7 @@ class IdentityHeaders:
         return frozenset((*self.user, *self.team, *self.session))
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """Whom a call is booked on."""
 
     user: str | None
@@ -63,31 +61,29 @@ def identify(
     noted = head.noted
     key_hash = fingerprint(credential_of(head, query), hash_key)
     baggage = parse_baggage(noted[b"baggage"]) if b"baggage" in noted else {}
-    user, source = _first(
-        (_field(head, b"x-taximeter-user"), "header"),
-        (clean(baggage.get("user.id") or baggage.get("enduser.id")), "baggage"),
-        (_named(head, names.user), "header"),
-        (clean(body_user), "body"),
-        (_field(head, b"openai-safety-identifier"), "header"),
-        (f"key-{key_hash}" if key_hash else None, "key"),
-    )
-    team = _field(head, b"x-taximeter-team") or clean(baggage.get("team")) or _named(
-        head, names.team
-    )
-    session = (
-        _field(head, b"x-taximeter-session")
-        or clean(baggage.get("session.id"))
-        or _named(head, names.session)
-    )
+    source = "header"
+    user = _field(head, b"x-taximeter-user")
+    if user is None and baggage:
+        user, source = clean(baggage.get("user.id") or baggage.get("enduser.id")), "baggage"
+    if user is None and names.user:
+        user, source = _named(head, names.user), "header"
+    if user is None and body_user:
+        user, source = clean(body_user), "body"
+    if user is None:
+        user, source = _field(head, b"openai-safety-identifier"), "header"
+    if user is None and key_hash is not None:
+        user, source = f"key-{key_hash}", "key"
+    team = _field(head, b"x-taximeter-team")
+    session = _field(head, b"x-taximeter-session")
+    if baggage:
+        team = team or clean(baggage.get("team"))
+        session = session or clean(baggage.get("session.id"))
+    if team is None and names.team:
+        team = _named(head, names.team)
+    if session is None and names.session:
+        session = _named(head, names.session)
     tags = parse_tags(head.text(b"x-taximeter-tags")) if b"x-taximeter-tags" in noted else {}
-    return Identity(user, source, team, session, tags, key_hash)
-
-
-def _first(*candidates: tuple[str | None, str]) -> tuple[str | None, str | None]:
-    for value, source in candidates:
-        if value:
-            return value, source
-    return None, None
+    return Identity(user, source if user is not None else None, team, session, tags, key_hash)
 
 
 def _field(head: RequestHead, name: bytes) -> str | None:

@@ -103,9 +103,7 @@ class Request:
         self.provider = upstream.provider
         self.routed = True
         self.head = head = RequestHead(
-            message.raw_headers,
-            also_noted=self._snapshot.identity_header_names,
-            forward_trace=upstream.settings.forward_trace,
+            message.raw_headers, upstream.field_plan
         )
         if message.upgrade or b"upgrade" in head.noted:
             upgrade = head.noted.get(b"upgrade", b"").strip()

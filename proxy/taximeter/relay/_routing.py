@@ -7,8 +7,7 @@ becomes part of one. The target is passed on byte for byte.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from taximeter.dialects import family_of
 from taximeter.relay._errors import Refused
@@ -24,8 +23,7 @@ _FAMILY_ROOTS = frozenset(
 a client sends whose base URL was given without `/v1`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Route(Generic[U]):
+class Route(NamedTuple, Generic[U]):
     """Where a request goes."""
 
     upstream: U

@@ -8,6 +8,7 @@ import time
 from urllib.parse import urlsplit
 
 from taximeter.relay._aiohttp import UpstreamConnector
+from taximeter.relay._heads import field_plan
 from taximeter.settings import Settings
 from taximeter.settings import Upstream as UpstreamSettings
 
@@ -22,13 +23,16 @@ is not decided here: the recorder tells it from the whole URL."""
 class Upstream:
     """An upstream of one settings snapshot. Its pool is made on first use, within the loop."""
 
-    def __init__(self, name: str, settings: UpstreamSettings) -> None:
+    def __init__(
+        self, name: str, settings: UpstreamSettings, noted: frozenset[bytes] = frozenset()
+    ) -> None:
         parts = urlsplit(settings.url)
         self.name = name
         self.settings = settings
         self.base_path = parts.path.rstrip("/")
         self.host = parts.netloc.encode("ascii")
         self.provider = settings.provider or _quirk_of(parts.hostname or "")
+        self.field_plan = field_plan(noted, forward_trace=settings.forward_trace)
         self.asks_usage = settings.usage == "ask"
         self.api_key = os.environ.get(settings.api_key_env) if settings.api_key_env else None
         self._usage_refused_until: dict[str, float] = {}
@@ -96,6 +100,6 @@ def _quirk_of(host: str) -> str | None:
     return None
 
 
-def upstreams_of(settings: Settings) -> dict[str, Upstream]:
-    """Make every upstream of a snapshot."""
-    return {name: Upstream(name, one) for name, one in settings.upstreams.items()}
+def upstreams_of(settings: Settings, noted: frozenset[bytes]) -> dict[str, Upstream]:
+    """Make every upstream of a snapshot; `noted` are further request fields to be read."""
+    return {name: Upstream(name, one, noted) for name, one in settings.upstreams.items()}

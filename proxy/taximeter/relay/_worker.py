@@ -44,30 +44,28 @@ class Snapshot:
     upstreams: dict[str, Upstream]
     routes: Routes[Upstream]
     identity_headers: IdentityHeaders
-    identity_header_names: frozenset[bytes]
     body_budget: ByteBudget
 
     @classmethod
     def of(cls, settings: Settings) -> Snapshot:
         """Make the snapshot of a configuration."""
-        upstreams = upstreams_of(settings)
-        defaults = {}
-        for family in ("openai", "anthropic", "gemini", "ollama"):
-            name = settings.upstream_for_family(family)
-            if name is not None:
-                defaults[family] = upstreams[name]
         identity = settings.identity
         headers = IdentityHeaders(
             user=_lower(identity.user_headers),
             team=_lower(identity.team_headers),
             session=_lower(identity.session_headers),
         )
+        upstreams = upstreams_of(settings, headers.all)
+        defaults = {}
+        for family in ("openai", "anthropic", "gemini", "ollama"):
+            name = settings.upstream_for_family(family)
+            if name is not None:
+                defaults[family] = upstreams[name]
         return cls(
             settings=settings,
             upstreams=upstreams,
             routes=Routes(upstreams, defaults),
             identity_headers=headers,
-            identity_header_names=headers.all,
             body_budget=ByteBudget(settings.relay.body_buffers_bytes_max),
         )
 

@@ -8,6 +8,7 @@ SIGTERM too.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -78,6 +79,11 @@ async def _relay(settings: Settings, number: int, listener: int, ready: int) -> 
         lambda new: loop.call_soon_threadsafe(worker.reload, new),
         lambda: loop.call_soon_threadsafe(stop.set),
     )
+    # What is here now stays; and what a call leaves behind goes without the collector's help, so
+    # it need not look after every few hundred objects.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
     await worker.start(socket.socket(fileno=listener))
     _tell_ready(ready)
     await stop.wait()
