@@ -127,6 +127,13 @@ def test_a_plain_answer_cut_short_is_counted() -> None:
     assert text("openai", CHAT, None, body).output_parts == ["Hel\u00e9 "]
 
 
+def test_a_request_kept_in_part_is_counted() -> None:
+    """Of a request that was cut off, the texts that came are counted."""
+    body = b'{"model":"m","messages":[{"role":"user","content":"Hello"},{"content":[{"text":"wor'
+    for name, path in (("openai", CHAT), ("anthropic", MESSAGES), ("gemini", GEMINI)):
+        assert text(name, path, body).input_parts == ["Hello", "wor"]
+
+
 def test_a_response_is_counted() -> None:
     """Instructions, items, tools; and the deltas of the answer."""
     request = {

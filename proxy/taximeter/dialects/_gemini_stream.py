@@ -86,7 +86,7 @@ _IN_STRING: Final = re.compile(rb'["\\]')
 class GeminiArrayReader(StreamReader):
     """Reads a JSON array whose elements come in pieces, or a single object."""
 
-    __slots__ = ("_depth", "_element", "_escaped", "_in_string", "_is_array", "_large", "_started")
+    __slots__ = ("_base", "_depth", "_element", "_escaped", "_in_string", "_large", "_started")
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,7 +94,8 @@ class GeminiArrayReader(StreamReader):
         self._in_string = False
         self._escaped = False
         self._started = False
-        self._is_array = False
+        self._base = 0
+        """The depth at which elements stand: 1 in an array, 0 if the body is an object."""
         self._element = bytearray()
         """The unfinished element so far."""
         self._large = False
@@ -121,27 +122,24 @@ class GeminiArrayReader(StreamReader):
             elif byte == 0x22:
                 self._in_string = True
             elif byte in b"{[":
-                if not self._started:
-                    self._started = True
-                    self._is_array = byte == 0x5B
-                    start = position if self._is_array else found.start()
-                elif self._depth == 1 and self._is_array:
+                if not self._started and byte == 0x5B:
+                    self._base = 1
+                elif self._depth == self._base:
                     start = found.start()
+                self._started = True
                 self._depth += 1
-            else:
+            elif self._depth > 0:
                 self._depth -= 1
-                if self._depth == (1 if self._is_array else 0) and byte == 0x7D:
+                if self._depth == self._base:
                     self._element += data[start:position]
                     self._read_element()
-                    start = position
-                if self._depth <= 0:
-                    self.ended = True
-        if self._started and self._depth > (1 if self._is_array else 0):
+                self.ended = self.ended or self._depth == 0
+        self.at_boundary = self._depth <= self._base
+        if not self.at_boundary:
             self._element += data[start:]
             if len(self._element) > (2 * END_BYTES if self._large else EVENT_BYTES_MAX):
                 self._large = True
                 del self._element[:-END_BYTES]
-        self.at_boundary = not self._started or self._depth <= (1 if self._is_array else 0)
         return data
 
     def finish(self) -> bytes:

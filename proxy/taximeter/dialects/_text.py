@@ -46,7 +46,8 @@ _TEXT_KEYS: Final = (
     "context",
 )
 _BROKEN_TEXT: Final = re.compile(
-    rb'"(?:content|text|refusal|reasoning|reasoning_content|thinking|arguments|response)"'
+    rb'"(?:content|text|refusal|reasoning|reasoning_content|thinking|arguments|response'
+    rb'|input|prompt|instructions|system|output)"'
     rb'\s*:\s*("(?:[^"\\]++|\\.)*+)("?)',
     re.DOTALL,
 )
@@ -117,9 +118,16 @@ class Collector:
         )
 
 
-def request_members(request: bytes | None) -> dict[str, object]:
-    """Give a request's outermost members, none if it is no JSON object."""
-    return mapping(tree(request)) if request else {}
+def request_members(collector: Collector, request: bytes | None) -> dict[str, object]:
+    """Give a request's outermost members, none if it is no JSON object.
+
+    Of a request that was kept in part only, the texts that can be found are counted at once.
+    """
+    found = tree(request) if request else None
+    if found is None and request and request.lstrip()[:1] == b"{":
+        for text in _broken_texts(request):
+            collector.text(text)
+    return mapping(found)
 
 
 def chat_message(collector: Collector, value: object) -> None:
@@ -180,9 +188,15 @@ def _object(
 
 
 def _broken(collector: Collector, data: bytes) -> None:
-    for number, match in enumerate(_BROKEN_TEXT.finditer(data)):
+    for number, text in enumerate(_broken_texts(data)):
+        collector.output(text, "broken", number)
+
+
+def _broken_texts(data: bytes) -> Iterator[object]:
+    """Give the texts that a cut-off JSON value holds, the last one as far as it came."""
+    for match in _BROKEN_TEXT.finditer(data):
         closed = match[1] + b'"'
         text = tree(closed)
         if text is None and not match[2]:
             text = tree(closed.rstrip(b'"\\u0123456789abcdefABCDEF') + b'"')  # cut in an escape
-        collector.output(text, "broken", number)
+        yield text
