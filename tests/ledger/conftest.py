@@ -42,22 +42,30 @@ def migrated(
 
 
 @pytest.fixture
-def empty_url(engine: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def empty_url(engine: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a database with nothing in it."""
     if engine == "sqlite":
-        return f"sqlite:///{tmp_path}/empty.db"
+        yield f"sqlite:///{tmp_path}/empty.db"
+        return
     server: PostgresServer = request.getfixturevalue("postgres")
-    return server.make_database()
+    url = server.make_database()
+    yield url
+    server.drop_database(url)
 
 
 @pytest.fixture
-def url(engine: str, migrated: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def url(
+    engine: str, migrated: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[str]:
     """The URL of a ledger with tables and no rows."""
     if engine == "sqlite":
         shutil.copyfile(migrated.removeprefix("sqlite:///"), tmp_path / "ledger.db")
-        return f"sqlite:///{tmp_path}/ledger.db"
+        yield f"sqlite:///{tmp_path}/ledger.db"
+        return
     server: PostgresServer = request.getfixturevalue("postgres")
-    return server.make_database(like=migrated)
+    url = server.make_database(like=migrated)
+    yield url
+    server.drop_database(url)
 
 
 @pytest.fixture

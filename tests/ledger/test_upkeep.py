@@ -73,7 +73,7 @@ def test_pricing_again_corrects_rows_and_sums(ledger: Ledger) -> None:
     told: list[int] = []
     summary = ledger.reprice(_per_token, progress=told.append)
     assert_sums_agree(ledger)
-    assert (summary.examined, told[-1], len(told)) == (1100, 1100, 3)
+    assert (summary.examined, told[-1], len(told)) == (1100, 1100, 2)
     (after,) = ledger.report()
     odd = sum(number % 7 == 0 for number in range(1100))
     assert after.unpriced == odd
@@ -105,14 +105,14 @@ def test_pricing_that_breaks_off_leaves_rows_and_sums_in_agreement(ledger: Ledge
     def dies(call: CallView) -> Repriced:
         nonlocal calls
         calls += 1
-        if calls > 700:
+        if calls > 1100:
             raise KeyboardInterrupt
         return _per_token(call)
 
     with pytest.raises(KeyboardInterrupt):
         ledger.reprice(dies)
     assert_sums_agree(ledger)
-    assert ledger.reprice(_per_token).changed == 700
+    assert ledger.reprice(_per_token).changed == 200
     assert_sums_agree(ledger)
 
 
@@ -201,7 +201,7 @@ def test_the_recorder_goes_on_during_upkeep(ledger: Ledger) -> None:
     finally:
         done.set()
         recorder.join()
-    assert commits >= 3
+    assert commits >= 2
     assert len(rows(ledger, "calls")) == 1500 + 3 * commits
     (total,) = ledger.report()
     assert total.calls == 2000 + 3 * commits

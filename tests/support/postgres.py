@@ -54,16 +54,12 @@ class PostgresServer:
         template = "template1" if like is None else like.rpartition("/")[2]
         self._databases += 1
         name = f"ledger{self._databases}"
-        self._run(
-            "psql",
-            *("--no-psqlrc", "--quiet", "--host=127.0.0.1", f"--port={self.port}"),
-            *(
-                "--username=taximeter",
-                "--dbname=postgres",
-                f"--command=CREATE DATABASE {name} TEMPLATE {template}",
-            ),
-        )
+        self._command(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.url(name)
+
+    def drop_database(self, url: str) -> None:
+        """Delete a database, whoever is connected to it: a full disk helps no test."""
+        self._command(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
@@ -103,12 +99,12 @@ class PostgresServer:
             time.sleep(0.02)
 
     def stop(self, kill: bool = False) -> None:
-        """Stop the server; with `kill`, as a crash would (its children notice and end)."""
+        """Stop the server; with `kill` at once, as after a crash."""
         server, self._server = self._server, None
         if server is None:
             return
         if server.poll() is None:
-            server.send_signal(signal.SIGKILL if kill else signal.SIGINT)  # SIGINT: fast shutdown
+            server.send_signal(signal.SIGQUIT if kill else signal.SIGINT)
         try:
             server.wait(_STOP_SECONDS_MAX)
         except subprocess.TimeoutExpired:
@@ -120,7 +116,7 @@ class PostgresServer:
         self.start()
 
     def close(self) -> None:
-        self.stop()
+        self.stop(kill=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> PostgresServer:
@@ -129,6 +125,13 @@ class PostgresServer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _command(self, command: str) -> None:
+        self._run(
+            "psql",
+            *("--no-psqlrc", "--quiet", "--host=127.0.0.1", f"--port={self.port}"),
+            *("--username=taximeter", "--dbname=postgres", f"--command={command}"),
+        )
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from taximeter.ledger._errors import LedgerSchemaError, translate
+from taximeter.ledger._errors import LedgerSchemaError, LedgerUnavailable, translate
 from taximeter.ledger._schema import leases
 
 CONNECT_SECONDS_MAX = 5
@@ -142,9 +142,10 @@ class Store:
                 f"There is no ledger at {self.path}.",
                 "It is made by `taximeter serve`, or by `taximeter ledger migrate`.",
             )
+        driver = self.engine.dialect.loaded_dbapi
         try:
             yield
-        except (DBAPIError, PoolTimeout, sqlite3.Error) as error:
+        except (DBAPIError, PoolTimeout, driver.Error) as error:
             raise translate(error, self.place) from None
 
 
@@ -163,7 +164,10 @@ def _make_private_file(path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     except OSError as error:
-        raise translate(SQLAlchemyError(error.strerror or "cannot be made"), str(path)) from error
+        raise LedgerUnavailable(
+            f"The ledger {path} cannot be made: {error.strerror}.",
+            "Its folder must be one that Taximeter's user may write to.",
+        ) from error
 
 
 def _sqlite_engine(url: URL) -> Engine:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
+from sqlalchemy.exc import StatementError
 
 _MESSAGE_CHARACTERS_MAX = 200
 
@@ -83,11 +83,7 @@ class LeaseLost(LedgerError):
 
 def fault_of_data(error: BaseException) -> str | None:
     """Name the fault if it lies in the values of a row, as a short code; else None."""
-    if isinstance(error, StatementError) and not isinstance(error, DBAPIError):
-        return _fault_of_value(error.orig)
-    if not isinstance(error, DBAPIError):
-        return _fault_of_value(error)
-    cause = error.orig
+    cause = error.orig if isinstance(error, StatementError) else error
     if isinstance(cause, sqlite3.Error):
         code = getattr(cause, "sqlite_errorcode", None)
         if code is not None and code & 0xFF in _SQLITE_DATA:
@@ -96,6 +92,8 @@ def fault_of_data(error: BaseException) -> str | None:
         if code is None and isinstance(cause, sqlite3.InterfaceError | sqlite3.ProgrammingError):
             return "unbindable"
         return None
+    if isinstance(cause, OverflowError | ValueError | TypeError):
+        return type(cause).__name__.lower()
     state = getattr(cause, "sqlstate", None)
     if state is not None and state[:2] in _POSTGRES_DATA:
         return f"sqlstate_{state}"
@@ -104,13 +102,7 @@ def fault_of_data(error: BaseException) -> str | None:
     return None
 
 
-def _fault_of_value(error: BaseException | None) -> str | None:
-    if isinstance(error, OverflowError | ValueError | TypeError):
-        return type(error).__name__.lower()
-    return None
-
-
-def translate(error: SQLAlchemyError | sqlite3.Error, place: str) -> LedgerError:
+def translate(error: Exception, place: str) -> LedgerError:
     """Turn a foreign error into one of ours. `place` names the database, without password."""
     cause = getattr(error, "orig", None) or error
     message = str(cause).strip().splitlines()[0][:_MESSAGE_CHARACTERS_MAX] if str(cause) else ""

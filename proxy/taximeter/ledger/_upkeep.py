@@ -27,9 +27,10 @@ from taximeter.ledger._rows import (
 from taximeter.ledger._schema import attempts, calls, rejects
 from taximeter.ledger._views import CallView, view_of
 
-CHUNK_CALLS_MAX = 500
-_PAUSE_SECONDS = 0.01
-"""Between chunks: SQLite's lock is not fair, and the recorder must have its turn."""
+CHUNK_CALLS_MAX = 1_000
+_PAUSE_SECONDS = 0.12
+"""Between chunks on SQLite, whose lock has no queue: who waits for it looks again after at most
+100 ms, and the recorder must have its turn. PostgreSQL's lock is fair."""
 _VACUUM_PAGES_MAX = 1_000
 """Pages given back to the disk after each chunk."""
 
@@ -83,7 +84,7 @@ def prune(store: Store, before_ns: int, progress: Progress | None) -> int:
             progress(done)
         if not call_ids:
             return done
-        time.sleep(_PAUSE_SECONDS)
+        _give_way(store)
 
 
 def reprice(
@@ -134,6 +135,11 @@ def reprice(
         if len(rows) < CHUNK_CALLS_MAX:
             return RepriceSummary(examined, changed, priced, unpriced, delta)
         last = (rows[-1]["started_at_ns"], rows[-1]["id"])
+        _give_way(store)
+
+
+def _give_way(store: Store) -> None:
+    if store.is_sqlite:
         time.sleep(_PAUSE_SECONDS)
 
 
