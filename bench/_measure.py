@@ -18,8 +18,10 @@ from bench._targets import Target, started
 
 SETTLE_SECONDS = 1.0
 """Between opening streams and reading the memory they take."""
-RECORDER_IDLE_SECONDS = 2.0
-"""After the last call, for the recorder to book what it still has to."""
+QUIET_LOOK_SECONDS = 0.5
+QUIET_SHARE_MAX = 0.02
+"""Of one core: a recorder that uses less than this has booked all there is."""
+QUIET_SECONDS_MAX = 120.0
 
 
 @dataclass(slots=True)
@@ -77,6 +79,7 @@ def cpu_a_call(
         before = _processes.cpu_seconds(target.relaying)
         seen = running.go()
         spent = _processes.cpu_seconds(target.relaying) - before
+    wait_quiet(target)
     return spent * 1e6 / calls, seen
 
 
@@ -94,6 +97,7 @@ def cpu_a_delta(target: Target, deltas: int, *, asks_usage: bool) -> float:
         before = _processes.cpu_seconds(target.relaying)
         seen = running.go()
         spent = _processes.cpu_seconds(target.relaying) - before
+    wait_quiet(target)
     return spent * 1e6 / int(seen["deltas"])
 
 
@@ -118,9 +122,28 @@ def recorder_cpu_a_call(target: Target, calls: int, calls_per_second: int) -> fl
         calls_per_second=calls_per_second,
     )
     with load(job) as running:
-        time.sleep(RECORDER_IDLE_SECONDS)
+        wait_quiet(target)
         before = _processes.cpu_seconds(target.recording)
         running.go()
-        time.sleep(RECORDER_IDLE_SECONDS)
+        wait_quiet(target)
         spent = _processes.cpu_seconds(target.recording) - before
     return spent * 1e6 / calls
+
+
+def wait_quiet(target: Target) -> None:
+    """Wait until the target's recorder has booked what earlier loads left it.
+
+    Its work would else be counted to the next load, and weigh on the next target.
+
+    Raises:
+        RuntimeError: if it has not within `QUIET_SECONDS_MAX`.
+    """
+    deadline = time.monotonic() + QUIET_SECONDS_MAX
+    quiet_looks = 0 if target.recording else 2
+    while quiet_looks < 2:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the recorder of {target.name} does not come to rest")
+        before = _processes.cpu_seconds(target.recording)
+        time.sleep(QUIET_LOOK_SECONDS)
+        spent = _processes.cpu_seconds(target.recording) - before
+        quiet_looks = quiet_looks + 1 if spent < QUIET_SHARE_MAX * QUIET_LOOK_SECONDS else 0
