@@ -208,11 +208,17 @@ def _postgres_engine(url: URL) -> Engine:
         "keepalives_count": 3,
         "tcp_user_timeout": STATEMENT_SECONDS_MAX * 1000,
         "options": " ".join(
-            f"-c {name}={seconds}s"
-            for name, seconds in (
-                ("statement_timeout", STATEMENT_SECONDS_MAX),
-                ("lock_timeout", LOCK_SECONDS_MAX),
-                ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_SECONDS_MAX),
+            f"-c {name}={value}"
+            for name, value in (
+                ("statement_timeout", f"{STATEMENT_SECONDS_MAX}s"),
+                ("lock_timeout", f"{LOCK_SECONDS_MAX}s"),
+                (
+                    "idle_in_transaction_session_timeout",
+                    f"{IDLE_IN_TRANSACTION_SECONDS_MAX}s",
+                ),
+                # Once a commit has been answered the journal lets go of what it held. So on a
+                # server that was told to answer early, for speed, ours still wait for the disk.
+                ("synchronous_commit", "on"),
             )
         ),
     }
