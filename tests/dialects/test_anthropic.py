@@ -101,6 +101,11 @@ def test_null_fields_of_a_later_usage_change_nothing() -> None:
     assert seen.answer.usage is not None
     assert seen.answer.usage.input_tokens == 1125
     assert seen.answer.usage.output_tokens == 9
+    end = message_delta(input_tokens=30, cache_read_input_tokens=None)
+    seen = read_stream("anthropic", MESSAGES, stream(START, delta("x"), end, STOP))
+    assert seen.answer.usage is not None
+    assert seen.answer.usage.input_tokens == 1130
+    assert seen.answer.usage.output_tokens == 1
 
 
 def test_a_stream_that_breaks_off_has_partial_usage() -> None:

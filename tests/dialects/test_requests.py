@@ -193,6 +193,11 @@ ASKED = b'"stream_options":{"include_usage":true}'
         (b'{"stream_options":"yes"}', None),
         (b'{"stream_options":{},"stream_options":{}}', None),
         (b'{"a":{"stream_options":{}},"stream_options":{}}', None),
+        (
+            b'{"a":{"stream_options":{"include_usage":false}},'
+            b'"stream_options":{"include_usage":true}}',
+            None,
+        ),
         (b'{"stream":true', None),
         (b"[]", None),
         (b"", None),

@@ -166,6 +166,8 @@ def test_no_more_than_64_kib_is_held_back() -> None:
     assert reader.feed(b"\n\ndata: drop\n\n") == b"\n\n"
     assert reader.at_boundary
     assert reader.events == 2
+    assert reader.feed(b"data: a\n\n" + text + b"y") == b"data: a\n\n" + text + b"y"
+    assert not reader.at_boundary
 
 
 def test_an_event_too_large_to_keep_is_seen_by_its_ends() -> None:

@@ -6,8 +6,6 @@ Names are then taken from the beginning, usage from the last usage object of the
 
 from __future__ import annotations
 
-from typing import Final
-
 from taximeter.dialects import _scan
 from taximeter.dialects._contract import AnswerFacts, Operation
 from taximeter.dialects._errors import UNKNOWN, error_code, error_word
@@ -20,8 +18,6 @@ from taximeter.dialects._openai_message import (
     note_usage,
     read_message,
 )
-
-_TERMINAL_BATCH: Final = frozenset({"completed", "failed", "expired", "cancelled"})
 
 
 def read_openai_answer(
@@ -50,11 +46,8 @@ def _read_whole(
     finished = note_status(facts, message)
     if is_set(message.choices):
         note_choices(facts, tree(message.choices))
+    # A batch counts up while it runs: its usage is its last word only when it has ended.
     facts.final = facts.usage is not None and finished
-    if operation.api == "batches":
-        # A batch counts up while it runs: its usage is its last word only when it has ended.
-        facts.deferred = word(message.status) not in _TERMINAL_BATCH
-        facts.final = facts.usage is not None and not facts.deferred
     if operation.free:
         facts.deferred = False
 

@@ -86,7 +86,7 @@ def members(body: bytes) -> dict[str, bytes]:
         if byte == 0x22:
             if token.end() - token.start() == 1:
                 break  # a string that does not end
-            if depth == 1 and key is None:
+            if key is None:  # only between the outermost members
                 colon = _COLON.match(body, token.end())
                 if colon is None:
                     break

@@ -46,8 +46,7 @@ _TEXT_KEYS: Final = (
     "context",
 )
 _BROKEN_TEXT: Final = re.compile(
-    rb'"(?:content|text|refusal|reasoning|reasoning_content|thinking|arguments|response'
-    rb'|input|prompt|instructions|system|output)"'
+    rb'"(?:content|text|refusal|reasoning|reasoning_content|thinking|arguments|response)"'
     rb'\s*:\s*("(?:[^"\\]++|\\.)*+)("?)',
     re.DOTALL,
 )
@@ -118,16 +117,12 @@ class Collector:
         )
 
 
-def request_members(collector: Collector, request: bytes | None) -> dict[str, object]:
+def request_members(request: bytes | None) -> dict[str, object]:
     """Give a request's outermost members, none if it is no JSON object.
 
-    Of a request that was kept in part only, the texts that can be found are counted at once.
+    A request that was kept in part only is not one: no part of it is counted for the whole.
     """
-    found = tree(request) if request else None
-    if found is None and request and request.lstrip()[:1] == b"{":
-        for text in _broken_texts(request):
-            collector.text(text)
-    return mapping(found)
+    return mapping(tree(request)) if request else {}
 
 
 def chat_message(collector: Collector, value: object) -> None:

@@ -19,7 +19,7 @@ def openai_countable(
 ) -> Countable:
     """Give the text of a call: see `Dialect.countable`."""
     collector = Collector()
-    _read_request(collector, operation, request_members(collector, request))
+    _read_request(collector, operation, request_members(request))
     for event, item in answer_objects(collector, answer_type, answer):
         _read_answer(collector, event, item)
     return collector.result()

@@ -21,7 +21,7 @@ from taximeter.dialects._text import (
 def anthropic_countable(request: bytes | None, answer_type: str, answer: bytes | None) -> Countable:
     """Give the text of a call of the Messages API: see `Dialect.countable`."""
     collector = Collector()
-    body = request_members(collector, request)
+    body = request_members(request)
     if "system" in body:
         collector.overhead(MESSAGE_TOKENS)
         collector.content(body["system"])
@@ -61,7 +61,7 @@ def _anthropic_item(collector: Collector, item: dict[str, object]) -> None:
 def gemini_countable(request: bytes | None, answer_type: str, answer: bytes | None) -> Countable:
     """Give the text of a call of Gemini's native API: see `Dialect.countable`."""
     collector = Collector()
-    body = request_members(collector, request)
+    body = request_members(request)
     system = body.get("systemInstruction") or body.get("system_instruction")
     given = body.get("contents") or body.get("content")
     contents = given if isinstance(given, list) else [given]
@@ -121,7 +121,7 @@ def ollama_countable(
 ) -> Countable:
     """Give the text of a call of Ollama's own API: see `Dialect.countable`."""
     collector = Collector()
-    body = request_members(collector, request)
+    body = request_members(request)
     for message in sequence(body.get("messages")):
         chat_message(collector, message)
     for field in ("system", "prompt", "suffix"):
