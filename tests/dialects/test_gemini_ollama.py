@@ -102,6 +102,19 @@ def test_usage_so_far_is_known_when_a_stream_breaks_off() -> None:
     assert not reader.ended
 
 
+def test_several_candidates_end_one_after_the_other() -> None:
+    """The first candidate's end is not the stream's: that comes with the end of its bytes."""
+    reader = reader_of("gemini", GEMINI)
+    reader.feed(gemini_sse(*CHUNKS))
+    assert reader.answer.final
+    assert not reader.ended
+    reader.feed(gemini_sse(gemini_chunk("c", 20, "STOP")))
+    reader.finish()
+    assert reader.ended
+    assert reader.answer.usage is not None
+    assert reader.answer.usage.output_tokens == 84
+
+
 def test_brackets_in_texts_do_not_confuse_an_array() -> None:
     """Strings with brackets, quotes and backslashes are strings."""
     odd = [gemini_chunk('a]}"[{\\', 1), gemini_chunk("\\\\", 16, "STOP")]

@@ -384,6 +384,18 @@ def test_an_image_stream_reports_on_completed() -> None:
     assert seen.ended
 
 
+def test_a_second_image_may_follow_the_first() -> None:
+    """A stream of images ends with its bytes, not with the first image."""
+    reader = reader_of("openai", "/v1/images/generations")
+    done = {"type": "image_generation.completed", "usage": {"input_tokens": 1, "output_tokens": 2}}
+    reader.feed(sse(done))
+    assert not reader.ended
+    reader.feed(sse({**done, "usage": {"input_tokens": 1, "output_tokens": 4}}))
+    reader.finish()
+    assert reader.ended
+    assert reader.answer.usage == Usage(input_tokens=1, output_tokens=4)
+
+
 def test_a_transcription_stream_reports_on_done() -> None:
     """A transcription's details are singular, and its last event has the usage."""
     usage = {

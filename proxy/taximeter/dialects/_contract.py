@@ -104,9 +104,11 @@ class StreamReader(ABC):
         """An event that carries a token has been seen: not a role, not a `created`."""
         self.ended = False
         """The stream's end marker (`[DONE]`, `message_stop`, a terminal event, `done:true`)
-        has been read; set in the very `feed` whose returned bytes hold it."""
+        has been read; set in the very `feed` whose returned bytes hold it. A stream that has
+        none (Gemini's events, images) is ended by `finish`, if its answer was complete."""
         self.at_boundary = True
-        """The bytes released so far end between two events."""
+        """The bytes released so far end between two events: after a blank line or a whole
+        comment, and not between the two halves of a CRLF."""
         self.answer = AnswerFacts()
 
     @abstractmethod

@@ -1,7 +1,8 @@
 """Streams of Gemini's native API: server-sent events, or one JSON array that comes in pieces.
 
-Neither has an end marker: the last chunk is the one with a `finishReason`. Every chunk carries
-the usage so far; only the latest is looked at, and only when somebody asks.
+Events have no end marker here. A `finishReason` does not make one: with several candidates the
+others go on. So such a stream has ended when its bytes have, if a reason had come by then. Every
+chunk carries the usage so far; only the latest is looked at, and only when somebody asks.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ _ENDS: Final = frozenset({"interaction.completed", "interaction.complete", "erro
 class GeminiSseReader(SseReader):
     """Reads `alt=sse` streams and the Interactions API."""
 
-    __slots__ = ("_latest",)
+    __slots__ = ("_finished", "_latest")
 
     def __init__(self) -> None:
         super().__init__()
+        self._finished = False
+        """A candidate has ended, or the prompt was blocked."""
         self._latest = b""
         """The latest event passed on unparsed."""
 
@@ -55,11 +58,15 @@ class GeminiSseReader(SseReader):
         token, ends = note_message(self._answer, message)
         kind = word(message.event_type) or event.decode("ascii", "replace")
         self.token_seen = self.token_seen or token or kind in _TOKEN_EVENTS
-        if is_set(message.candidates) or is_set(message.promptFeedback) or kind in _ENDS:
-            self.ended = self.ended or ends or kind in _ENDS
-        elif is_set(message.error):
-            self.ended = True
+        self._finished = self._finished or ends
+        self.ended = self.ended or kind in _ENDS or is_set(message.error)
         return False
+
+    def finish(self) -> bytes:
+        """Take note of the end of bytes: it is the stream's own if a reason to end had come."""
+        held = super().finish()
+        self.ended = self.ended or self._finished
+        return held
 
     def _read_large_event(self, head: bytes, tail: bytes) -> None:
         self.token_seen = True
@@ -68,7 +75,7 @@ class GeminiSseReader(SseReader):
         if reason is not None:
             self._answer.finish_reason = reason
             self._answer.final = self._answer.usage is not None
-            self.ended = True
+            self._finished = True
 
     def _settle(self) -> None:
         if self._latest:

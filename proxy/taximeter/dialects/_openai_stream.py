@@ -36,13 +36,14 @@ TERMINAL: Final = frozenset(
         "response.failed",
         "response.cancelled",
         "error",
-        "image_generation.completed",
-        "image_edit.completed",
         "transcript.text.done",
         "speech.audio.done",
     }
 )
 """Typed events after which a stream has nothing more to say about its cost."""
+
+_IMAGES_DONE: Final = frozenset({"image_generation.completed", "image_edit.completed"})
+"""The end of one image. Another may follow, so the stream ends when its bytes do."""
 
 _TOKEN_SUFFIXES: Final = (
     ".delta",
@@ -61,13 +62,15 @@ _ENDING: Final = re.compile(rb'"finish_reason"(?!\s*:\s*null\b)')
 class OpenAiReader(SseReader):
     """Reads any stream of the OpenAI family."""
 
-    __slots__ = ("_chunks", "_late_usage", "_provider")
+    __slots__ = ("_chunks", "_image_done", "_late_usage", "_provider")
 
     def __init__(self, provider: str | None, drop_usage: bool) -> None:
         super().__init__(drop_usage)
         self._provider = provider
         self._chunks = False
         """Chunks with `choices` have been seen: this is a chat or a completion."""
+        self._image_done = False
+        """At least one image has been made."""
         self._late_usage = ABSENT
         """Usage of a chunk with choices (sent with every chunk by some), not yet looked at."""
 
@@ -139,10 +142,19 @@ class OpenAiReader(SseReader):
         if kind == "error" and facts.error is None:
             facts.error = error_code(tree(message.error)) or error_word(tree(message.code))
             facts.error = facts.error or UNKNOWN
-        if kind in TERMINAL:
+        if kind in _IMAGES_DONE:
+            self._image_done = True
+            facts.final = facts.usage is not None
+        elif kind in TERMINAL:
             self.ended = True
             facts.deferred = False
             facts.final = facts.usage is not None
+
+    def finish(self) -> bytes:
+        """Take note of the end of bytes: of a stream of images it is the only end."""
+        held = super().finish()
+        self.ended = self.ended or self._image_done
+        return held
 
     def _read_large_event(self, head: bytes, tail: bytes) -> None:
         kinds = _scan.members(head[head.find(b"{") :])
@@ -153,8 +165,9 @@ class OpenAiReader(SseReader):
             self.token_seen = True
             return
         self.token_seen = self.token_seen or kind.endswith(_TOKEN_SUFFIXES)
-        if kind in TERMINAL:
-            self.ended = True
+        if kind in _IMAGES_DONE or kind in TERMINAL:
+            self._image_done = kind in _IMAGES_DONE
+            self.ended = self.ended or kind in TERMINAL
             self.answer.final = usage is not None
             self.answer.deferred = False
 
