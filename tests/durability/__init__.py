@@ -1,0 +1,1 @@
+"""What survives: calls through Taximeter while its processes, its database or its clients fail."""

@@ -1,0 +1,75 @@
+"""D8: the ledger's database is gone for half a minute under load."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from taximeter.ledger import CallFilter, Ledger
+from tests.durability._load import Load
+from tests.rig.taximeter import Taximeter
+from tests.rig.upstream import Upstream
+from tests.support.postgres import PostgresServer
+
+OUTAGE_SECONDS = 30.0
+GROWTH_BYTES_MAX = 10 * 1024 * 1024
+
+
+def _recorder_bytes(meter: Taximeter) -> int:
+    """Give the memory that the recorder holds."""
+    assert meter.process is not None
+    path = Path(f"/proc/{meter.process.pid}/task/{meter.process.pid}/children")
+    for pid in path.read_text().split():
+        if b"recorder" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+            resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+            return resident * os.sysconf("SC_PAGE_SIZE")
+    raise AssertionError("there is no recorder")
+
+
+@pytest.mark.timeout(180)
+def test_calls_go_on_while_postgresql_is_down_and_are_all_booked_after(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """D8: with PostgreSQL stopped for 30 s no call fails, memory stays flat, and no row is lost."""
+    with PostgresServer() as postgres, Upstream() as upstream:
+        url = postgres.make_database()
+        upstreams = {"openai": {"url": upstream.url, "dialect": "openai"}}
+        meter = Taximeter(tmp_path, upstreams, ledger=url)
+        with meter:
+            load = Load(meter.url, clients=8, pause_seconds=0.05, seed=1)
+            load.start()
+            time.sleep(3)
+            before = len(load.seen)
+            postgres.stop(kill=True)
+            time.sleep(2)
+            resident = _recorder_bytes(meter)
+            time.sleep(OUTAGE_SECONDS - 2)
+            growth = _recorder_bytes(meter) - resident
+            during = load.seen[before:]
+            postgres.start()
+            time.sleep(2)
+            seen = load.stop()
+            whole = [each for each in seen if each.whole]
+            ledger = Ledger.open(url)
+            deadline = time.monotonic() + 30
+            booked: set[str] = set()
+            while len(booked) < len(seen) and time.monotonic() < deadline:
+                time.sleep(0.2)
+                found = ledger.calls(CallFilter(limit=len(seen) + 1))
+                booked = {call.to_json()["id"] for call in found}
+            ledger.close()
+            with capsys.disabled():
+                slowest = max(each.seconds for each in during)
+                print(
+                    f"\n  {len(seen)} calls, {len(during)} of them while PostgreSQL was down "
+                    f"(slowest {slowest:.2f} s), {len(booked)} booked, "
+                    f"recorder grew by {growth / 1024:.0f} KiB"
+                )
+            assert len(during) > 100
+            assert [each for each in seen if each.error or each.status != 200] == []
+            assert len(whole) == len(seen)
+            assert {each.call_id for each in seen} == booked
+            assert growth < GROWTH_BYTES_MAX
