@@ -11,10 +11,18 @@ from taximeter.journal._format import (
     PayloadTooLarge,
     UnknownVersion,
 )
-from taximeter.journal._layout import LOST_NAME, has_writer, journals, root_of, scope_of
+from taximeter.journal._layout import (
+    LOST_NAME,
+    Lock,
+    has_writer,
+    journals,
+    lock_recorder,
+    root_of,
+    scope_of,
+)
 from taximeter.journal._lost import read_lost
 from taximeter.journal._reader import START, JournalReader, Position, Read, ReaderStats
-from taximeter.journal._reclaim import discard_journal, discard_segments
+from taximeter.journal._reclaim import discard_drafts, discard_journal, discard_segments
 from taximeter.journal._writer import JournalUnwritable, JournalWriter, Sync, SyncPolicy
 
 __all__ = [
@@ -26,6 +34,7 @@ __all__ = [
     "JournalReader",
     "JournalUnwritable",
     "JournalWriter",
+    "Lock",
     "PayloadTooLarge",
     "Position",
     "Read",
@@ -34,10 +43,12 @@ __all__ = [
     "Sync",
     "SyncPolicy",
     "UnknownVersion",
+    "discard_drafts",
     "discard_journal",
     "discard_segments",
     "has_writer",
     "journals",
+    "lock_recorder",
     "read_lost",
     "root_of",
     "scope_of",

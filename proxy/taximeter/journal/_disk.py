@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 from typing import Protocol
@@ -36,7 +37,7 @@ class Disk(Protocol):
         """Close a handle."""
 
     def sizes(self, path: Path) -> dict[str, int]:
-        """Give the size of each regular file in a directory by its name."""
+        """Give the size of each regular file in the folders of a directory, by folder/name."""
 
 
 class RealDisk:
@@ -64,6 +65,9 @@ class RealDisk:
         handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(handle)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a file system that knows no such thing
+                raise
         finally:
             os.close(handle)
 
@@ -75,10 +79,14 @@ class RealDisk:
 
     def sizes(self, path: Path) -> dict[str, int]:
         found: dict[str, int] = {}
-        with os.scandir(path) as entries:
-            for entry in entries:
-                # A segment that the recorder has just deleted is no error.
-                with contextlib.suppress(FileNotFoundError):
-                    if entry.is_file(follow_symlinks=False):
-                        found[entry.name] = entry.stat(follow_symlinks=False).st_size
+        with os.scandir(path) as folders:
+            names = [each.name for each in folders if each.is_dir(follow_symlinks=False)]
+        for name in names:
+            # A folder or a segment that the recorder has just deleted is no error.
+            with contextlib.suppress(FileNotFoundError), os.scandir(path / name) as entries:
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError):
+                        if entry.is_file(follow_symlinks=False):
+                            size = entry.stat(follow_symlinks=False).st_size
+                            found[f"{name}/{entry.name}"] = size
         return found

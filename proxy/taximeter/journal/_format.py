@@ -20,8 +20,9 @@ may be down, slow, or on its third restart. So the format answers four needs, in
 
 4.  *Every look makes progress.* At the end of a segment that is still being written, an
     unfinished frame means "not yet". In a segment that will not grow, the same bytes are
-    damage. A reader never waits on bytes that cannot come, and never reads the same
-    garbage twice.
+    damage; and so they are if a whole frame stands behind them, for frames are written one
+    after the other. A reader never waits on bytes that cannot come, and never reads the
+    same garbage twice.
 
 On disk:
 
@@ -33,8 +34,13 @@ On disk:
 Integers are little-endian. `length` counts the payload: 1 to 65,536 bytes; a frame of
 length zero does not exist, so a page of zeros never parses. Sequence numbers rise by one
 within a journal, across its segments. After a failed `fdatasync` the frames that may have
-been lost are written again, under their old numbers, into a new segment; a reader skips a
-number it has had. A gap in the numbers is a lost frame and is counted as such.
+been lost are written again, under their old numbers, into a new segment. The old file may
+hold all of them, none, or some in its middle: a reader skips a number it has had, and takes
+one it has not, whatever came before it (see `_numbers`). A number that never comes is a lost
+frame and is counted as such.
+
+The marker's first byte occurs in no UTF-8 text, and the records have no other bytes in them
+that a caller could choose: nobody can have a frame of theirs written inside one of ours.
 
 The version is of the segment, not of the record: records are MessagePack maps whose unknown
 fields readers ignore. A reader that meets a higher version stops with `UnknownVersion`
@@ -156,7 +162,8 @@ def scan(buffer: bytes, offset: int, *, final: bool) -> tuple[list[Frame | Damag
 
     `final` says that no byte will ever follow these. Gives what was found, in order, and the
     offset at which to go on once more bytes have come; with `final` that is always the end.
-    Takes time in proportion to the bytes passed over, plus one CRC for each marker met.
+    Takes time in proportion to the bytes passed over, plus one CRC for each marker met that a
+    believable length follows.
     """
     found: list[Frame | Damage] = []
     end = len(buffer)
@@ -170,7 +177,12 @@ def scan(buffer: bytes, offset: int, *, final: bool) -> tuple[list[Frame | Damag
             found.append(frame)
             offset = frame.end
         elif frame is _UNFINISHED and not final:
-            break
+            behind = _next_frame(buffer, offset + 1, end)
+            if behind is None:
+                break
+            if lost_from is None:
+                lost_from = offset
+            offset = behind
         else:
             if lost_from is None:
                 lost_from = offset
@@ -186,7 +198,7 @@ _BROKEN = object()
 
 def _frame_at(buffer: bytes, offset: int, end: int) -> Frame | object:
     if end - offset < _FRAME.size:
-        return _UNFINISHED if MARKER.startswith(buffer[offset : offset + 4][:4]) else _BROKEN
+        return _UNFINISHED if MARKER.startswith(buffer[offset : offset + 4]) else _BROKEN
     marker, length, sequence = _FRAME.unpack_from(buffer, offset)
     if marker != MARKER or not 0 < length <= PAYLOAD_BYTES_MAX:
         return _BROKEN
@@ -199,6 +211,15 @@ def _frame_at(buffer: bytes, offset: int, end: int) -> Frame | object:
     if _CRC.unpack_from(buffer, offset + _FRAME.size)[0] != expected:
         return _BROKEN
     return Frame(sequence, payload, offset, stop)
+
+
+def _next_frame(buffer: bytes, offset: int, end: int) -> int | None:
+    """Find where the next whole frame begins; None if there is none yet."""
+    while (offset := buffer.find(MARKER, offset)) >= 0:
+        if isinstance(_frame_at(buffer, offset, end), Frame):
+            return offset
+        offset += 1
+    return None
 
 
 def _next_candidate(buffer: bytes, offset: int, end: int) -> int:

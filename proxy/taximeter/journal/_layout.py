@@ -2,11 +2,12 @@
 
     <data_dir>/journal/                     0700
         .scope                              names this folder: see `scope_of`
+        .recorder.lock                      flock held by the one recorder of these journals
         <journal>/                          one a relay worker's life; its name sorts by time
             writer.lock                     flock held by the worker for as long as it lives
             lost                            calls that could not be journalled (see `_lost`)
             00000001.journal, 00000002...   segments
-        quarantine/                         copies of damaged stretches
+        quarantine/                         copies of damaged stretches, unreadable segments
 
 A journal belongs to one life of one worker: a worker that is started again begins another.
 So a journal has one writer ever, and once its lock is free it will not grow.
@@ -17,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import time
 from pathlib import Path
@@ -28,6 +30,10 @@ LOCK_NAME = "writer.lock"
 LOST_NAME = "lost"
 QUARANTINE_NAME = "quarantine"
 SCOPE_NAME = ".scope"
+RECORDER_LOCK_NAME = ".recorder.lock"
+
+_SCOPE = re.compile(r"[0-9a-f]{12}")
+_JOURNAL = re.compile(r"[0-9a-f]{12}-[0-9]{13}-[0-9]{2,}-[0-9a-f]{8}")
 
 
 def root_of(data_dir: Path) -> Path:
@@ -39,21 +45,48 @@ def scope_of(root: Path) -> str:
     """Give the name of this folder of journals: made once, 12 hexadecimal digits.
 
     Recorders of several machines may share one ledger; what each has read is told apart by it.
+    A name that has been lost is found again in the names of the journals that are here.
     """
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = root / SCOPE_NAME
-    if not path.exists():
-        draft = root / f"{SCOPE_NAME}-{secrets.token_hex(4)}"
-        draft.write_text(secrets.token_hex(6), encoding="ascii")
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, path)  # fails, unlike a rename, if another has been quicker
-        draft.unlink()
-    return path.read_text(encoding="ascii")
+    for _ in range(3):
+        try:
+            found = path.read_text(encoding="ascii")
+        except (FileNotFoundError, UnicodeDecodeError):
+            found = ""
+        if _SCOPE.fullmatch(found):
+            return found
+        _make_scope(root, path, replace=path.exists())
+    raise JournalError(f"{path} cannot be made", hint="look who else writes to data_dir")
+
+
+def _make_scope(root: Path, path: Path, *, replace: bool) -> None:
+    names = journals(root)
+    scope = names[-1].partition("-")[0] if names else secrets.token_hex(6)
+    draft = root / f"{SCOPE_NAME}-{secrets.token_hex(4)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    handle = os.open(draft, flags, 0o600)
+    try:
+        os.write(handle, scope.encode("ascii"))
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    if replace:
+        draft.replace(path)
+        return
+    with contextlib.suppress(FileExistsError):
+        os.link(draft, path)  # fails, unlike a rename, if another has been quicker
+    draft.unlink()
 
 
 def new_name(scope: str, worker: int) -> str:
     """Make the name of a new journal for worker number `worker`."""
     return f"{scope}-{time.time_ns() // 1_000_000:013d}-{worker:02d}-{secrets.token_hex(4)}"
+
+
+def is_journal_name(name: str) -> bool:
+    """Tell a journal's folder from any other by its name."""
+    return _JOURNAL.fullmatch(name) is not None
 
 
 def segment_name(segment: int) -> str:
@@ -69,45 +102,68 @@ def segment_number(name: str) -> int | None:
     return int(stem)
 
 
-class WriterLock:
-    """The lock that tells a living journal from a finished one."""
+class Lock:
+    """A `flock` held on a file. It goes when the process goes, however it goes."""
 
     def __init__(self, handle: int) -> None:
         self._handle = handle
 
     @classmethod
-    def take(cls, directory: Path) -> WriterLock:
-        """Take the lock of a journal that is to be written.
+    def try_take(cls, path: Path) -> Lock | None:
+        """Take the lock; None if another process holds it.
 
         Raises:
-            JournalError: if another process holds it.
+            OSError: if the file cannot be opened.
         """
-        path = directory / LOCK_NAME
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError:
             os.close(handle)
-            raise JournalError(
-                f"another process writes the journal in {directory}",
-                hint="stop it, or give this one a data_dir of its own",
-            ) from error
+            return None
+        except OSError:
+            os.close(handle)
+            raise
         return cls(handle)
 
     def release(self) -> None:
-        """Let go; the journal is finished."""
+        """Let go."""
         os.close(self._handle)
 
 
+def lock_recorder(root: Path) -> Lock | None:
+    """Become the one recorder of these journals; None while there is another."""
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Lock.try_take(root / RECORDER_LOCK_NAME)
+
+
+def lock_writer(directory: Path) -> Lock:
+    """Take the lock that tells a living journal from a finished one.
+
+    Raises:
+        JournalError: if another process holds it.
+    """
+    lock = Lock.try_take(directory / LOCK_NAME)
+    if lock is None:
+        raise JournalError(
+            f"another process writes the journal in {directory}",
+            hint="stop it, or give this one a data_dir of its own",
+        )
+    return lock
+
+
 def has_writer(directory: Path) -> bool:
-    """Tell whether a living process holds a journal's lock."""
+    """Tell whether a living process holds a journal's lock; where nobody can tell, it may."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        handle = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        handle = os.open(directory / LOCK_NAME, flags)
     except FileNotFoundError:
         return False
+    except OSError:
+        return True
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError:
         return True
     finally:
         os.close(handle)
@@ -115,15 +171,14 @@ def has_writer(directory: Path) -> bool:
 
 
 def journals(root: Path) -> list[str]:
-    """Give the names of all journals, oldest first. A link is no journal."""
+    """Give the names of all journals, oldest first. Links and other folders are none."""
     try:
         with os.scandir(root) as entries:
-            return sorted(
+            found = [
                 entry.name
                 for entry in entries
-                if entry.name != QUARANTINE_NAME
-                and not entry.name.startswith(".")
-                and entry.is_dir(follow_symlinks=False)
-            )
+                if is_journal_name(entry.name) and entry.is_dir(follow_symlinks=False)
+            ]
     except FileNotFoundError:
         return []
+    return sorted(found)

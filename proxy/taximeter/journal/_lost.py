@@ -3,7 +3,8 @@
 When the journal cannot be written and the relay goes on all the same (`fail_open`), the one
 thing left to keep is how many calls went by unrecorded. The file is made with its full size
 when the journal is begun, and updated in place: two slots in turn, each with a CRC, so that
-a torn update leaves the older one. Overwriting needs no new space.
+a torn update leaves the older one. Overwriting needs no new space. An update survives the
+death of the process; that of the machine it survives once the system has written it back.
 """
 
 from __future__ import annotations
@@ -33,7 +34,12 @@ class LostCount:
         """Make the file, all of it allocated."""
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         handle = os.open(path, flags, 0o600)
-        os.write(handle, bytes(_FILE_BYTES))
+        try:
+            os.pwrite(handle, bytes(_FILE_BYTES), 0)
+            os.fsync(handle)  # so that its blocks are had now, and not when the disk is full
+        except OSError:
+            os.close(handle)
+            raise
         return cls(handle)
 
     def add(self, calls: int = 1) -> None:
@@ -54,10 +60,17 @@ class LostCount:
 
 def read_lost(path: Path) -> int:
     """Give the number of calls lost, from the newest whole slot; 0 if there is no file."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        data = path.read_bytes()
+        handle = os.open(path, flags)
     except OSError:
         return 0
+    try:
+        data = os.pread(handle, _FILE_BYTES, 0)
+    except OSError:
+        return 0
+    finally:
+        os.close(handle)
     newest, calls = 0, 0
     for start in (0, _SLOT_BYTES):
         body = data[start : start + _SLOT.size]

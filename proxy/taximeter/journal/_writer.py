@@ -5,11 +5,18 @@
 `begin_sync` here, `Sync.run` anywhere, `finish_sync` here again. Frames that are written and
 not yet synchronised are kept in memory (`UNSYNCED_BYTES_MAX`): if a `fdatasync` fails, the
 kernel may have dropped its dirty pages and will report success the next time, so that file
-is never synchronised again; its unsynchronised frames are written once more, to a new one.
+is never synchronised again; its unsynchronised frames are written once more, to a new one. The
+same goes for a file whose `fdatasync` is under way when the writer must leave it: the failure,
+should it come, would be told to one of two only.
+
+A new segment counts only when its header and all unsynchronised frames are in it. Until then
+the half-made file is kept, emptied, for the next try, which writes the same bytes again: a
+reader may have seen some of them, and a full disk is not to be filled with empty files.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections import deque
@@ -21,7 +28,8 @@ from taximeter.journal._disk import Disk, RealDisk
 from taximeter.journal._format import JournalError, SegmentHeader, encode_frame
 from taximeter.journal._layout import (
     LOST_NAME,
-    WriterLock,
+    Lock,
+    lock_writer,
     new_name,
     scope_of,
     segment_name,
@@ -30,7 +38,7 @@ from taximeter.journal._layout import (
 from taximeter.journal._lost import LostCount
 
 UNSYNCED_BYTES_MAX = 8 * 1024 * 1024
-"""Frames kept for a failed `fdatasync`; at the bound `append` synchronises by itself."""
+"""Frames kept for a failed `fdatasync`; at the bound `append` synchronises first."""
 
 
 class SyncPolicy(StrEnum):
@@ -55,15 +63,19 @@ class JournalUnwritable(JournalError):
 class Sync:
     """One `fdatasync` under way, of everything appended before it was begun."""
 
-    def __init__(self, disk: Disk, handle: int, segment: int, upto: int) -> None:
+    def __init__(
+        self, disk: Disk, handle: int, segment: int, upto: int, error: OSError | None = None
+    ) -> None:
         self._disk = disk
         self._handle = handle
         self.segment = segment
         self.upto = upto
-        self.error: OSError | None = None
+        self.error = error
 
     def run(self) -> None:
         """Do the slow part. Safe in a thread; keeps an error for `finish_sync`."""
+        if self.error is not None:
+            return
         try:
             self._disk.synchronise(self._handle)
         except OSError as error:
@@ -84,7 +96,7 @@ class JournalWriter:
         bytes_max: int = 1024 * 1024 * 1024,
         disk: Disk | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
-        lock: WriterLock | None = None,
+        lock: Lock | None = None,
         lost: LostCount | None = None,
     ) -> None:
         self.directory = directory
@@ -97,6 +109,10 @@ class JournalWriter:
         self.lost = lost
         self._id = os.urandom(16)
         self._handle: int | None = None
+        self._half_made: int | None = None
+        """Handle of the file of the next segment, if a try to make it has failed."""
+        self._syncing = 0
+        """The segment whose `fdatasync` is under way, 0 if there is none."""
         self._segment = 0
         self._size = 0
         self._dirty_tail = False
@@ -110,20 +126,51 @@ class JournalWriter:
         self.write_failures = 0
 
     @classmethod
-    def begin(cls, root: Path, worker: int, **options: object) -> JournalWriter:
+    def begin(
+        cls,
+        root: Path,
+        worker: int,
+        *,
+        sync: SyncPolicy = SyncPolicy.INTERVAL,
+        segment_bytes: int = 16 * 1024 * 1024,
+        bytes_max: int = 1024 * 1024 * 1024,
+        disk: Disk | None = None,
+    ) -> JournalWriter:
         """Begin the journal of one worker's life below `root`, locked and ready to append.
 
         It takes its name only when it is locked, so that no reader can take it for finished.
+
+        Args:
+            root: the folder of all journals.
+            worker: the worker's number.
+            sync: when frames are made power-safe.
+            segment_bytes: size at which a segment is followed by the next one.
+            bytes_max: size of all journals in `root` together from which no further segment is
+                made; but every journal may have one.
+            disk: what stands in for the operating system's, in tests.
+
+        Raises:
+            OSError, JournalError: if there is no place for it.
         """
-        disk = RealDisk()
+        disk = disk or RealDisk()
         disk.make_directory(root)
         name = new_name(scope_of(root), worker)
         hidden = root / f".{name}"
         disk.make_directory(hidden)
-        lock = WriterLock.take(hidden)
+        lock = lock_writer(hidden)
         lost = LostCount.create(hidden / LOST_NAME)
         directory = hidden.rename(root / name)
-        writer = cls(directory, lock=lock, lost=lost, **options)  # type: ignore[arg-type]
+        if sync is not SyncPolicy.NONE:
+            disk.synchronise_directory(root)  # or the whole journal may be gone after a power cut
+        writer = cls(
+            directory,
+            sync=sync,
+            segment_bytes=segment_bytes,
+            bytes_max=bytes_max,
+            disk=disk,
+            lock=lock,
+            lost=lost,
+        )
         writer._next_segment()
         return writer
 
@@ -142,13 +189,13 @@ class JournalWriter:
         """
         sequence = self.sequence + 1
         frame = encode_frame(sequence, payload)
+        if self._unsynced_bytes >= UNSYNCED_BYTES_MAX:
+            self.sync_now()
         self._write(frame)
         self.sequence = sequence
         if self.sync_policy is not SyncPolicy.NONE:
             self._unsynced.append((sequence, frame))
             self._unsynced_bytes += len(frame)
-            if self._unsynced_bytes >= UNSYNCED_BYTES_MAX:
-                self.sync_now()
         return sequence
 
     def _write(self, frame: bytes) -> None:
@@ -161,8 +208,10 @@ class JournalWriter:
             written = self._disk.write(handle, frame)
         except OSError as error:
             self.write_failures += 1
-            raise JournalUnwritable(f"the journal cannot be written: {error.strerror}",
-                                    errno=error.errno) from error
+            self._cut_back(handle)  # some of it may have been written all the same
+            raise JournalUnwritable(
+                f"the journal cannot be written: {error.strerror}", errno=error.errno
+            ) from error
         if written != len(frame):
             self.write_failures += 1
             self._cut_back(handle)
@@ -179,61 +228,78 @@ class JournalWriter:
     def _next_segment(self) -> None:
         """Go on in a new segment, if the journals' share of the disk allows one."""
         try:
-            sizes = self._disk.sizes(self.directory)
-            used = sum(size for name, size in sizes.items() if segment_number(name) is not None)
-            if used + self._segment_bytes > self._bytes_max and used > 0:
-                self.write_failures += 1
-                raise JournalUnwritable(
-                    f"the journal holds {used} bytes that the recorder has not taken over yet; "
-                    f"its share is {self._bytes_max}"
-                )
+            self._check_share()
             self._open_segment()
+        except JournalUnwritable:
+            self.write_failures += 1
+            raise
         except OSError as error:
             self.write_failures += 1
             raise JournalUnwritable(
                 f"no new journal segment can be made: {error.strerror}", errno=error.errno
             ) from error
 
+    def _check_share(self) -> None:
+        if self._half_made is not None:
+            return  # it was allowed
+        used, own = 0, 0
+        for name, size in self._disk.sizes(self.directory.parent).items():
+            folder, _, file = name.rpartition("/")
+            if segment_number(file) is not None:
+                used += size
+                own += folder == self.name
+        if own and used + self._segment_bytes > self._bytes_max:
+            raise JournalUnwritable(
+                f"the journals hold {used} bytes that the recorder has not taken over yet; "
+                f"their share is {self._bytes_max}"
+            )
+
     def _open_segment(self) -> None:
-        # What is not synchronised in the old file is handed to `sync_now` before it is left:
-        # a later `begin_sync` knows only the newest file.
         if self._handle is not None:
-            if self._unsynced and not self._dirty_tail:
-                self._sync_or_keep(self._handle)
-            self._disk.close(self._handle)
-            self._handle = None
+            self._leave_segment(self._handle)
         segment = self._segment + 1
-        handle = self._disk.create(self.directory / segment_name(segment))
-        self._segment = segment
-        header = SegmentHeader(segment, self.sequence + 1, self._clock_ns(), self._id).encode()
+        handle = self._half_made
+        if handle is None:
+            handle = self._disk.create(self.directory / segment_name(segment))
+        self._half_made = handle
+        first = self._unsynced[0][0] if self._unsynced else self.sequence + 1
+        header = SegmentHeader(segment, first, self._clock_ns(), self._id).encode()
+        size = 0
         try:
-            written = self._disk.write(handle, header)
-        except OSError:
-            self._disk.close(handle)
+            # Frames whose `fdatasync` failed are written again, under their old numbers.
+            for part in (header, *(frame for _, frame in self._unsynced)):
+                if self._disk.write(handle, part) != len(part):
+                    raise JournalUnwritable("the disk took only part of a segment: it is full")
+                size += len(part)
+            if self.sync_policy is not SyncPolicy.NONE:
+                self._disk.synchronise_directory(self.directory)
+        except (OSError, JournalUnwritable):
+            self._empty(handle, segment)
             raise
-        if written != len(header):
-            self._disk.close(handle)
-            raise JournalUnwritable("the disk took only part of a segment's header: it is full")
-        if self.sync_policy is not SyncPolicy.NONE:
-            self._disk.synchronise_directory(self.directory)
-        self._handle, self._size, self._dirty_tail = handle, len(header), False
-        self._rewrite_unsynced()
+        self._half_made = None
+        self._segment = segment
+        self._handle, self._size, self._dirty_tail = handle, size, False
 
-    def _sync_or_keep(self, handle: int) -> None:
+    def _leave_segment(self, handle: int) -> None:
+        """Close the current file; what is not power-safe in it will be written to the next."""
+        if self._unsynced and not self._dirty_tail and self._syncing != self._segment:
+            try:
+                self._disk.synchronise(handle)
+            except OSError:
+                self.sync_failures += 1
+            else:
+                self._mark_synced(self.sequence)
+        self._handle = None
+        self._disk.close(handle)
+
+    def _empty(self, handle: int, segment: int) -> None:
+        """Make a half-made file ready for another try; failing that, leave it for good."""
         try:
-            self._disk.synchronise(handle)
+            self._disk.truncate(handle, 0)
         except OSError:
-            self.sync_failures += 1
-        else:
-            self._mark_synced(self.sequence)
-
-    def _rewrite_unsynced(self) -> None:
-        """Write frames again whose `fdatasync` failed, under their old numbers."""
-        for _, frame in self._unsynced:
-            if self._handle is None or self._disk.write(self._handle, frame) != len(frame):
-                self._dirty_tail = True
-                raise JournalUnwritable("the disk took only part of a record: it is full")
-            self._size += len(frame)
+            self._half_made = None
+            self._segment = segment
+            self._disk.close(handle)
 
     # -- power safety ---------------------------------------------------------------------
 
@@ -243,10 +309,17 @@ class JournalWriter:
         return bool(self._unsynced)
 
     def begin_sync(self) -> Sync | None:
-        """Begin making everything appended so far power-safe; None if it is."""
-        if not self._unsynced or self._handle is None:
+        """Begin making everything appended so far power-safe; None if it is.
+
+        Of two that are under way at once the second gives no promise: begin one at a time.
+        """
+        if not self._unsynced:
             return None
+        if self._handle is None:
+            # No file holds them for certain; `finish_sync` will look for another.
+            return Sync(self._disk, -1, self._segment, 0, OSError(errno.EIO, "no segment is open"))
         handle = self._disk.duplicate(self._handle)
+        self._syncing = self._segment
         return Sync(self._disk, handle, self._segment, self.sequence)
 
     def finish_sync(self, sync: Sync) -> bool:
@@ -255,19 +328,29 @@ class JournalWriter:
         Raises:
             JournalUnwritable: if that failed too.
         """
+        if sync.segment == self._syncing:
+            self._syncing = 0
         if sync.error is None:
-            self._mark_synced(sync.upto)
+            if self._half_made is None:  # else its next try must write the same frames again
+                self._mark_synced(sync.upto)
             return True
         self.sync_failures += 1
         if sync.segment == self._segment and self._handle is not None:
             # Leave the file without another fdatasync on it: it would tell a lie.
-            self._disk.close(self._handle)
-            self._handle = None
+            handle, self._handle = self._handle, None
+            self._disk.close(handle)
+        if self._handle is None:
             self._next_segment()
         return False
 
     def sync_now(self) -> None:
-        """Make everything appended so far power-safe before returning."""
+        """Make everything appended so far power-safe before returning.
+
+        Raises:
+            JournalUnwritable: if it cannot be.
+        """
+        if self._syncing == self._segment and self._handle is not None and self._unsynced:
+            self._next_segment()
         for _ in range(2):
             sync = self.begin_sync()
             if sync is None:
@@ -284,14 +367,20 @@ class JournalWriter:
             self._unsynced_bytes -= len(frame)
 
     def close(self) -> None:
-        """Make the journal power-safe and finished."""
+        """Make the journal power-safe and finished.
+
+        Raises:
+            JournalUnwritable: if its last frames may not be power-safe; it is finished all the
+                same.
+        """
         try:
             if self.sync_policy is not SyncPolicy.NONE:
                 self.sync_now()
         finally:
-            if self._handle is not None:
-                self._disk.close(self._handle)
-                self._handle = None
+            for handle in (self._handle, self._half_made):
+                if handle is not None:
+                    self._disk.close(handle)
+            self._handle = self._half_made = None
             if self.lost is not None:
                 self.lost.close()
             if self._lock is not None:
