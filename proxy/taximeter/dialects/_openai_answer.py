@@ -18,12 +18,20 @@ from taximeter.dialects._openai_message import (
     note_usage,
     read_message,
 )
+from taximeter.dialects._openai_usual import read_usual_answer
+
+_USUAL_APIS: Final = frozenset({"chat_completions", "completions", "embeddings"})
+"""Endpoints whose plain answer, if nothing is unusual about it, can be read the short way."""
 
 
 def read_openai_answer(
     operation: Operation, provider: str | None, status: int, head: bytes, tail: bytes | None
 ) -> AnswerFacts:
     """Read an answer: see `Dialect.read_answer`."""
+    if tail is None and status < 400 and operation.api in _USUAL_APIS:
+        usual = read_usual_answer(head, provider)
+        if usual is not None:
+            return usual
     facts = AnswerFacts()
     body = head.lstrip()
     if body.removeprefix(b"\xef\xbb\xbf")[:1] != b"{":

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from taximeter.call import Opened, decode_record
 from taximeter.journal import (
@@ -70,6 +71,15 @@ class RecorderStats:
 
 class Stopped(Exception):
     """The recorder was told to stop while it waited for the ledger."""
+
+
+class Pass(NamedTuple):
+    """What one pass over the journals found."""
+
+    busy: bool
+    """There was something to do."""
+    behind: bool
+    """There is likely more where that came from."""
 
 
 class _Journal:
@@ -127,9 +137,11 @@ class Recorder:
             self.begin()
             while not self._stop.is_set():
                 self.before_pass()
-                if not self.step():
+                # A commit costs the same for one row as for many: so a pass that has caught up
+                # waits for more, and only one that has not goes straight on.
+                if not self.step().behind:
                     self._stop.wait(self._settings.recorder.poll_milliseconds / 1000)
-            while self.step():
+            while self.step().busy:
                 pass
         except Stopped:
             log.warning("Stopped while the ledger was unavailable; the journal keeps the rest.")
@@ -167,15 +179,17 @@ class Recorder:
 
     # -- one pass -----------------------------------------------------------------------------
 
-    def step(self) -> bool:
-        """Make one pass over all journals; tell whether there was anything to do."""
-        busy = False
+    def step(self) -> Pass:
+        """Make one pass over all journals."""
+        busy = behind = False
         for name in journals(self._root):
             journal = self._journals.get(name)
             if journal is None:
                 journal = self._journals[name] = self._begin_journal(name)
-            busy = self._follow(journal) or busy
-        return busy
+            read, booked = self._follow(journal)
+            busy = busy or read + booked > 0
+            behind = behind or read >= self._settings.recorder.batch_rows_max
+        return Pass(busy, behind)
 
     def _begin_journal(self, name: str) -> _Journal:
         position = self._positions.get(name, Position(0, 0))
@@ -185,7 +199,8 @@ class Recorder:
             self._orphans.pop(name, []),
         )
 
-    def _follow(self, journal: _Journal) -> bool:
+    def _follow(self, journal: _Journal) -> tuple[int, int]:
+        """Read and book some of a journal; give how many records and calls that were."""
         recorder = self._settings.recorder
         reader, follower = journal.reader, journal.follower
         reads = reader.read(recorder.batch_rows_max * 2)
@@ -212,7 +227,7 @@ class Recorder:
                 discard_segments(reader.directory, mark)
         if ended:
             self._finish(journal)
-        return bool(reads or ready)
+        return len(reads), len(ready)
 
     def _finish(self, journal: _Journal) -> None:
         """Everything a dead worker had to say is in the ledger: its journal can go."""

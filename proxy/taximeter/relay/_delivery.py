@@ -12,9 +12,15 @@ import asyncio
 import socket
 import struct
 
-from taximeter.relay._aiohttp import ClientSide
+from typing import TYPE_CHECKING
+
+from taximeter.dialects import Dialect
 from taximeter.relay._answer import Framing, Head
+from taximeter.relay._errors import Refused
 from taximeter.relay._heads import answer_fields, answer_head, chunk, last_chunk, reason_of
+
+if TYPE_CHECKING:
+    from taximeter.relay._client import ClientSide
 
 
 class Delivery:
@@ -85,21 +91,29 @@ class Delivery:
         if not self._http10 and not self.begun:
             self._send(answer_head(head.status, head.reason, answer_fields(head.fields), b""))
 
-    def plain(self, status: int, fields: bytes, body: bytes, *, bodiless: bool = False) -> None:
-        """Write a whole answer of our own."""
+    def refuse(
+        self, refused: Refused, dialect: Dialect, call_id: str | None, *, bodiless: bool = False
+    ) -> None:
+        """Write a whole answer of our own, in the dialect's shape."""
+        problem = refused.problem
+        lines = ["Content-Type: application/json", f"x-taximeter-error: {refused.code}"]
+        if call_id is not None:
+            lines.append(f"x-taximeter-call-id: {call_id}")
+        if problem.retry_after_seconds is not None:
+            lines.append(f"Retry-After: {problem.retry_after_seconds}")
+            lines.append(f"retry-after-ms: {problem.retry_after_seconds * 1000}")
+        body = dialect.refusal(problem.status, refused.code, refused.message)
         self.begun = True
-        self._send(
-            answer_head(
-                status,
-                reason_of(status),
-                [],
-                fields,
-                length=len(body),
-                close=not self.keep_alive,
-                keep_alive=self.keep_alive and self._http10,
-            )
-            + (b"" if bodiless else body)
+        head = answer_head(
+            problem.status,
+            reason_of(problem.status),
+            [],
+            ("\r\n".join(lines) + "\r\n").encode("ascii"),
+            length=len(body),
+            close=not self.keep_alive,
+            keep_alive=self.keep_alive and self._http10,
         )
+        self._send(head if bodiless else head + body)
 
     def upgrade(self, head: Head, ours: bytes, protocol: bytes) -> None:
         """Pass on that the connection becomes something else."""
@@ -155,6 +169,11 @@ class Delivery:
         transport = self._client.transport
         if transport is not None:
             transport.abort()
+
+    def refuse_to_deliver(self) -> None:
+        """The call could not be booked: what is left of its answer must not arrive."""
+        self._held = []
+        self.abort()
 
     # -- holding ----------------------------------------------------------------------------
 

@@ -84,6 +84,11 @@ PROBLEMS: dict[str, Problem] = {
     "upstream_truncated": Problem(
         502, Fault.UPSTREAM, "The upstream {detail} broke off in the middle of its answer."
     ),
+    "drain_ended": Problem(
+        504,
+        Fault.OURS,
+        "The client of the upstream {detail} had left, and its answer was read on for long enough.",
+    ),
     # Ours.
     "connections_exhausted": Problem(
         503,

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from taximeter.call import Fact, Outcome, Usage, UsageSource
 from taximeter.counting import CountJob
 from taximeter.dialects import AnswerFacts
+from taximeter.relay._answer import Head
 from taximeter.relay._request import Request
 from taximeter.relay._tap import Tap
 
@@ -56,9 +57,19 @@ class UsageFinding:
 
 
 def find_usage(
-    request: Request, tap: Tap | None, outcome: Outcome, *, drained: bool, sent: bool
+    request: Request,
+    tap: Tap | None,
+    head: Head | None,
+    outcome: Outcome,
+    *,
+    drained: bool,
+    sent: bool,
 ) -> UsageFinding:
-    """Tell what is known of a call's usage at its end."""
+    """Tell what is known of a call's usage at its end.
+
+    `drained`: the client had left, and the answer was read to its end on its behalf. `sent`: the
+    request had gone upstream.
+    """
     finding = UsageFinding()
     operation = request.operation
     if operation.free:
@@ -80,11 +91,16 @@ def find_usage(
         finding.facts.add(Fact.DEFERRED)
     usage = _with_request_measures(request, tap, answer.usage, outcome)
     finding.usage = usage
-    broken = outcome in _BROKEN and not drained
+    # An error that came in the middle of a stream broke it off, too: what came before it counts.
+    error_answer = head is not None and head.status >= 400
+    broken = (outcome in _BROKEN and not drained) or (
+        outcome is Outcome.UPSTREAM_ERROR and head is not None and not error_answer
+    )
     if usage is not None:
         whole = not broken or answer.final
         finding.source = UsageSource.REPORTED if whole else UsageSource.PARTIAL
-    finding.must_count = _must_count(request, finding, outcome, broken=broken, sent=sent)
+    if sent and not error_answer:
+        finding.must_count = _must_count(request, finding, outcome, broken=broken)
     if finding.must_count:
         finding.text_bytes_in = request.body_bytes
         # The rule of last resort, bytes/4, must not take an event's framing for text.
@@ -107,15 +123,17 @@ def _with_request_measures(
 
 
 def _must_count(
-    request: Request, finding: UsageFinding, outcome: Outcome, *, broken: bool, sent: bool
+    request: Request, finding: UsageFinding, outcome: Outcome, *, broken: bool
 ) -> bool:
     answer, operation = finding.answer, request.operation
     if operation.api not in COUNTABLE_APIS or operation.free or operation.fetch:
         return False
-    if not sent or outcome in (Outcome.REJECTED, Outcome.UPSTREAM_ERROR) or answer.deferred:
+    if outcome is Outcome.REJECTED or answer.deferred:
         return False
     if broken:
         return not answer.final
+    if outcome is Outcome.UPSTREAM_ERROR:
+        return False
     return finding.usage is None
 
 

@@ -7,44 +7,28 @@ the other; the end of one is the end of both.
 
 from __future__ import annotations
 
-from taximeter.relay._aiohttp import ClientSide, UpstreamSide
+import asyncio
 
 
 class Tunnel:
     """Splices a client's connection and an upstream's."""
 
-    def __init__(self, client: ClientSide, upstream: UpstreamSide) -> None:
+    __slots__ = ("_client", "_upstream", "client_bytes", "upstream_bytes")
+
+    def __init__(self, client: asyncio.Transport, upstream: asyncio.Transport) -> None:
         self._client = client
         self._upstream = upstream
         self.client_bytes = 0
         self.upstream_bytes = 0
 
-    def open(self, from_client: bytes, from_upstream: bytes) -> None:
-        """Begin, with the bytes that either side has sent ahead."""
-        self._client.tunnel = self.from_client
-        self._upstream.on_writable = self._resume_client
-        self._upstream.on_unwritable = self._pause_client
-        self.from_client(from_client)
-        self.from_upstream(from_upstream)
-
     def from_client(self, data: bytes) -> None:
         """Pass on what the client says."""
-        transport = self._upstream.transport
-        if data and transport is not None:
+        if data and not self._upstream.is_closing():
             self.client_bytes += len(data)
-            transport.write(data)
+            self._upstream.write(data)
 
     def from_upstream(self, data: bytes) -> None:
         """Pass on what the upstream says."""
-        transport = self._client.transport
-        if data and transport is not None:
+        if data and not self._client.is_closing():
             self.upstream_bytes += len(data)
-            transport.write(data)
-
-    def _pause_client(self) -> None:
-        if self._client.transport is not None:
-            self._client.transport.pause_reading()
-
-    def _resume_client(self) -> None:
-        if self._client.transport is not None:
-            self._client.transport.resume_reading()
+            self._client.write(data)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 import time
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from taximeter.relay._aiohttp import UpstreamConnector
+from taximeter.relay._aiohttp import UpstreamConnector, UpstreamSide
 from taximeter.relay._heads import field_plan
 from taximeter.settings import Settings
 from taximeter.settings import Upstream as UpstreamSettings
 
+if TYPE_CHECKING:
+    from aiohttp.connector import Connection
+
 USAGE_REFUSAL_SECONDS = 3600.0
 """How long an upstream that refused `stream_options` is not asked again."""
+IDLE_SECONDS_MAX = 30.0
+"""How long a connection waits for its next call: less than servers usually wait."""
 
 _QUIRKS = {".x.ai": "x-ai", ".perplexity.ai": "perplexity"}
 """Hosts whose answers read differently, though they speak a family's words. Whose *prices* apply
@@ -21,7 +26,11 @@ is not decided here: the recorder tells it from the whole URL."""
 
 
 class Upstream:
-    """An upstream of one settings snapshot. Its pool is made on first use, within the loop."""
+    """An upstream of one settings snapshot. Its pool is made on first use, within the loop.
+
+    Connections are made by aiohttp's connector. Those that wait for their next call are kept
+    here, the last used first: taking one is a list's pop, with nothing to await.
+    """
 
     def __init__(
         self, name: str, settings: UpstreamSettings, noted: frozenset[bytes] = frozenset()
@@ -34,13 +43,31 @@ class Upstream:
         self.provider = settings.provider or _quirk_of(parts.hostname or "")
         self.field_plan = field_plan(noted, forward_trace=settings.forward_trace)
         self.asks_usage = settings.usage == "ask"
-        self.api_key = os.environ.get(settings.api_key_env) if settings.api_key_env else None
+        self.api_key = settings.read_api_key()
         self._usage_refused_until: dict[str, float] = {}
         self._connector: UpstreamConnector | None = None
+        self._idle: list[tuple[Connection, UpstreamSide, float]] = []
+
+    # -- connections ------------------------------------------------------------------------
+
+    def take_idle(self) -> tuple[Connection, UpstreamSide] | None:
+        """Give a connection that is ready at once, None if there is none."""
+        idle = self._idle
+        while idle:
+            connection, side, _ = idle.pop()
+            transport = side.transport
+            if transport is not None and not transport.is_closing():
+                return connection, side
+            connection.close()
+        return None
+
+    def keep(self, connection: Connection, side: UpstreamSide) -> None:
+        """Take back a connection that can carry another call."""
+        self._idle.append((connection, side, time.monotonic()))
 
     @property
     def connector(self) -> UpstreamConnector:
-        """The pool of connections to it."""
+        """Makes new connections."""
         if self._connector is None:
             timeouts = self.settings.timeouts
             self._connector = UpstreamConnector(
@@ -50,6 +77,16 @@ class Upstream:
                 tls=self._tls(),
             )
         return self._connector
+
+    def drop_idle(self, older_than: float) -> None:
+        """Close the connections that have waited since before `older_than`, and the dead ones."""
+        kept = []
+        for connection, side, since in self._idle:
+            if since < older_than or side.transport is None:
+                connection.close()
+            else:
+                kept.append((connection, side, since))
+        self._idle = kept
 
     def _tls(self) -> ssl.SSLContext | None:
         tls = self.settings.tls
@@ -63,6 +100,14 @@ class Upstream:
             context.verify_mode = ssl.CERT_NONE
         return context
 
+    async def close(self) -> None:
+        """Close every connection."""
+        self.drop_idle(float("inf"))
+        if self._connector is not None:
+            await self._connector.close()
+
+    # -- what it is like ----------------------------------------------------------------------
+
     def may_ask_usage(self, api: str) -> bool:
         """Whether `stream_options.include_usage` is worth a try on this family of calls."""
         if not self.asks_usage:
@@ -73,6 +118,13 @@ class Upstream:
     def refuses_usage(self, api: str) -> None:
         """Remember that it answered that option with an error."""
         self._usage_refused_until[api] = time.monotonic() + USAGE_REFUSAL_SECONDS
+
+    def target_of(self, target: str) -> bytes:
+        """Give the request target below its base; `/v1` once where both bring it."""
+        base = self.base_path
+        if base.endswith("/v1") and (target == "/v1" or target.startswith("/v1/")):
+            base = base[:-3]
+        return (base + target).encode("latin-1")
 
     def credential_line(self, dialect: str) -> bytes:
         """Give the header field that carries the upstream's own key, for callers without one."""
@@ -86,11 +138,6 @@ class Upstream:
                 return b"x-goog-api-key: %b\r\n" % key
             case _:
                 return b"Authorization: Bearer %b\r\n" % key
-
-    async def close(self) -> None:
-        """Close its connections."""
-        if self._connector is not None:
-            await self._connector.close()
 
 
 def _quirk_of(host: str) -> str | None:

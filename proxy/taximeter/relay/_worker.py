@@ -14,16 +14,16 @@ from taximeter.call import CallIds, Counted, Outcome
 from taximeter.counting import Counter, CountJob
 from taximeter.dialects import Dialect, dialect_for, family_of
 from taximeter.journal import JournalWriter, SyncPolicy, root_of
-from taximeter.relay._aiohttp import ClientSide, Incoming, LineTooLong, RelayServer, Written
 from taximeter.relay._bookkeeper import Bookkeeper, Unrecorded
 from taximeter.relay._budget import ByteBudget
+from taximeter.relay._client import ClientSide
 from taximeter.relay._delivery import Delivery
 from taximeter.relay._errors import Refused
 from taximeter.relay._exchange import Exchange
 from taximeter.relay._identity import IdentityHeaders
 from taximeter.relay._request import Request
 from taximeter.relay._routing import Routes
-from taximeter.relay._upstream import Upstream, upstreams_of
+from taximeter.relay._upstream import IDLE_SECONDS_MAX, Upstream, upstreams_of
 from taximeter.settings import Settings
 
 log = logging.getLogger("taximeter.relay")
@@ -31,6 +31,7 @@ log = logging.getLogger("taximeter.relay")
 TICK_SECONDS = 1.0
 """How often deadlines are looked after: they are kept to within this."""
 BACKLOG = 4096
+LAST_WORDS_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +90,22 @@ class RelayWorker:
         """Exceptions of ours that a call met."""
         self.unparsed = 0
         """Requests refused before they were calls: not HTTP, or too large a head."""
+        self.refused_connections = 0
+        """Connections closed at once, because there were too many."""
         self.draining = False
         self.counter = Counter(settings.data_dir)
         self._background: set[asyncio.Task[None]] = set()
         self._retired: list[Snapshot] = []
         self._worker = worker
         self._server: asyncio.Server | None = None
-        self._http: RelayServer | None = None
+        self.clients: set[ClientSide] = set()
         self._ticker: asyncio.TimerHandle | None = None
         self._journal = JournalWriter.begin(
             root_of(settings.data_dir),
             worker,
             sync=SyncPolicy(settings.journal.sync),
             segment_bytes=settings.journal.segment_bytes,
-            bytes_max=settings.journal.bytes_max // settings.workers,
+            bytes_max=settings.journal.bytes_max,
         )
         self.books = Bookkeeper(
             self._journal,
@@ -117,19 +120,10 @@ class RelayWorker:
 
     async def start(self, listener: socket.socket) -> None:
         """Begin to accept calls on a listening socket."""
-        relay = self.settings.relay
-        self._http = RelayServer(
-            self._handle,
-            head_bytes_max=relay.head_bytes_max,
-            keepalive_seconds=relay.keepalive_seconds,
-            on_accept=self._accepted,
-            on_unparsed=self._answer_unparsed,
+        self._server = await self.loop.create_server(
+            lambda: ClientSide(self), sock=listener, backlog=BACKLOG
         )
-        self._server = await self.loop.create_server(self._http, sock=listener, backlog=BACKLOG)
         self._tick()
-
-    async def _handle(self, incoming: Incoming) -> Written:
-        return await Exchange(self, incoming).run()
 
     def reload(self, settings: Settings) -> None:
         """Take a new configuration for calls from now on; those under way keep theirs."""
@@ -138,35 +132,33 @@ class RelayWorker:
 
     # -- connections ------------------------------------------------------------------------
 
-    def _accepted(self, client: ClientSide) -> None:
-        if self._http is not None and len(self._http._connections) > (
-            self.settings.relay.connections_max
-        ):
-            client.force_close()
+    @property
+    def head_bytes_max(self) -> int:
+        """The largest head of a request."""
+        return self.snapshot.settings.relay.head_bytes_max
 
-    def _answer_unparsed(
-        self, client: ClientSide, status: int, error: BaseException | None
-    ) -> Written:
+    def accepted(self, client: ClientSide) -> None:
+        """Take note of a new connection; at the bound it is closed at once."""
+        self.clients.add(client)
+        if len(self.clients) > self.settings.relay.connections_max and client.transport:
+            self.refused_connections += 1
+            client.transport.abort()
+
+    def closed(self, client: ClientSide) -> None:
+        """Take note of a connection's end."""
+        self.clients.discard(client)
+
+    def answer_unparsed(self, client: ClientSide, refused: Refused) -> None:
         """Answer a request that could not be parsed. It was never a call: there is no row."""
         self.unparsed += 1
-        if isinstance(error, LineTooLong) or "too" in str(getattr(error, "message", "")).lower():
-            refused = Refused("head_too_large", str(self.settings.relay.head_bytes_max))
-        else:
-            # What exactly was wrong may quote what the client sent: the kind must do.
-            refused = Refused("malformed_request", type(error).__name__)
         delivery = Delivery(client, http10=False, wants_keep_alive=False)
-        body = dialect_for("openai", "").refusal(
-            refused.problem.status, refused.code, refused.message
-        )
-        fields = f"Content-Type: application/json\r\nx-taximeter-error: {refused.code}\r\n"
-        delivery.plain(refused.problem.status, fields.encode("ascii"), body)
-        return Written(False)
+        delivery.refuse(refused, dialect_for("openai", ""), None)
 
-    def dialect_of(self, target: str, request: Request | None) -> Dialect:
+    def dialect_of(self, request: Request) -> Dialect:
         """Tell in whose words an answer of ours is to be given."""
-        if request is not None and request.routed:
+        if request.routed:
             return request.dialect
-        path = target.partition("?")[0]
+        path = request.message.target.decode("latin-1").partition("?")[0]
         return dialect_for(family_of(path), path)
 
     # -- the clock --------------------------------------------------------------------------
@@ -179,11 +171,13 @@ class RelayWorker:
             except Exception:
                 self.faults += 1
                 log.exception("A deadline could not be looked after.")
-        if self._http is not None:
-            patience = self.loop.time() - self.settings.relay.head_seconds_max
-            for client in self._http.clients:
-                if client.head_since is not None and client.head_since < patience:
-                    client.force_close()
+        relay, moment = self.settings.relay, self.loop.time()
+        for client in tuple(self.clients):
+            client.tick(moment, relay.head_seconds_max, relay.keepalive_seconds)
+        idle_since = time.monotonic() - IDLE_SECONDS_MAX
+        for snapshot in (*self._retired, self.snapshot):
+            for upstream in snapshot.upstreams.values():
+                upstream.drop_idle(idle_since)
         self._ticker = self.loop.call_later(TICK_SECONDS, self._tick)
 
     # -- counting ---------------------------------------------------------------------------
@@ -209,10 +203,6 @@ class RelayWorker:
             # The recorder books the call by the rule of last resort when it has waited enough.
             log.warning("A count could not be journalled.", extra={"call_id": call_id})
 
-    def note_end(self, outcome: Outcome) -> None:
-        """Count a call's end."""
-        self.outcomes[outcome] += 1
-
     # -- the end ----------------------------------------------------------------------------
 
     async def stop(self) -> None:
@@ -220,18 +210,20 @@ class RelayWorker:
         self.draining = True
         if self._server is not None:
             self._server.close()
-        if self._http is not None:
-            for client in self._http.clients:
-                if not client._request_in_progress:
-                    client.close()
+        for client in tuple(self.clients):
+            client.close_idle()
         deadline = self.loop.time() + self.settings.relay.drain_seconds_max
         while self.exchanges and self.loop.time() < deadline:
             await asyncio.sleep(0.05)
         for exchange in tuple(self.exchanges):
             exchange.interrupt()
-        await asyncio.sleep(0)
-        if self._http is not None:
-            await self._http.shutdown(2.0)
+        # What was told to the last clients gets a moment to leave.
+        deadline = self.loop.time() + LAST_WORDS_SECONDS
+        while self.clients and self.loop.time() < deadline:
+            await asyncio.sleep(0.02)
+        for client in tuple(self.clients):
+            if client.transport is not None:
+                client.transport.abort()
         if self._background:
             await asyncio.wait(tuple(self._background), timeout=10)
         if self._ticker is not None:

@@ -1,0 +1,114 @@
+"""The record of a call's end, made from what an exchange has gathered. Pure."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from taximeter.call import Attempt, Closed, Fact, Opened, Outcome, Stage
+from taximeter.counting import CountJob
+from taximeter.relay._settle import UsageFinding, count_job, find_usage
+
+if TYPE_CHECKING:
+    from taximeter.relay._answer import Head
+    from taximeter.relay._request import Request
+    from taximeter.relay._tap import Tap
+
+
+class AttemptClock:
+    """When what happened in one attempt; monotonic nanoseconds, None for 'not reached'."""
+
+    __slots__ = ("connected_ns", "first_byte_ns", "number", "reused", "sent_ns", "started_ns")
+
+    def __init__(self, number: int, started_ns: int) -> None:
+        self.number = number
+        self.started_ns = started_ns
+        self.connected_ns: int | None = None
+        self.sent_ns: int | None = None
+        self.first_byte_ns: int | None = None
+        self.reused = False
+
+    def record(
+        self, origin_ns: int, upstream: str, status: int | None, error: str | None, now_ns: int
+    ) -> Attempt:
+        """Give the attempt as it is booked; times count from `origin_ns`."""
+        connected, sent, first = self.connected_ns, self.sent_ns, self.first_byte_ns
+        return Attempt(
+            number=self.number,
+            upstream=upstream,
+            started_ns=self.started_ns - origin_ns,
+            connected_ns=None if connected is None else connected - origin_ns,
+            sent_ns=None if sent is None else sent - origin_ns,
+            first_byte_ns=None if first is None else first - origin_ns,
+            ended_ns=now_ns - origin_ns,
+            reused=self.reused,
+            status=status,
+            error=error,
+        )
+
+
+def answer_stages(stages: dict[Stage, int], first_byte_ns: int, tap: Tap, now_ns: int) -> None:
+    """Fill in the stages that follow the first byte."""
+    since = first_byte_ns
+    if tap.first_token_ns is not None:
+        stages[Stage.FIRST_TOKEN] = tap.first_token_ns - since
+        since = tap.first_token_ns
+    stages[Stage.STREAM] = max(0, now_ns - since)
+
+
+def close_record(
+    *,
+    opened: Opened,
+    request: Request | None,
+    tap: Tap | None,
+    head: Head | None,
+    outcome: Outcome,
+    status: int | None,
+    error: str | None,
+    stages: dict[Stage, int],
+    attempts: list[Attempt],
+    facts: set[Fact],
+    sent: bool,
+    response_bytes: int,
+    settle_started_ns: int,
+) -> tuple[Closed, CountJob | None]:
+    """Make the close record, and the job of counting if there is something to count."""
+    finding = UsageFinding()
+    job: CountJob | None = None
+    if request is not None and request.routed:
+        finding = find_usage(
+            request, tap, head, outcome, drained=Fact.DRAINED in facts, sent=sent
+        )
+        if finding.facts:
+            facts |= finding.facts
+        if finding.must_count:
+            job = count_job(request, tap, finding)
+            facts.add(Fact.COUNT_PENDING)
+    answer = finding.answer
+    stages[Stage.SETTLE] = time.monotonic_ns() - settle_started_ns
+    if status is None and head is not None:
+        status = head.status
+    record = Closed(
+        opened=opened,
+        outcome=outcome,
+        status=status,
+        stages=stages,
+        attempts=attempts,
+        response_id=answer.response_id,
+        response_model=answer.response_model,
+        service_tier=answer.service_tier,
+        price_variant=answer.price_variant,
+        finish_reason=answer.finish_reason,
+        usage=finding.usage,
+        usage_source=finding.source,
+        raw_usage=answer.raw_usage,
+        gaps=tap.gaps if tap is not None else None,
+        events=tap.events if tap is not None else 0,
+        request_bytes=request.body_bytes if request is not None else 0,
+        response_bytes=response_bytes,
+        text_bytes_in=finding.text_bytes_in,
+        text_bytes_out=finding.text_bytes_out,
+        error=error or answer.error,
+        facts=sorted(facts) if facts else [],
+    )
+    return record, job
