@@ -131,7 +131,7 @@ def everything(ledger: Ledger) -> dict[str, list[dict[str, Any]]]:
 
 def wipe(ledger: Ledger) -> None:
     """Empty all tables but the lease's."""
-    with ledger._store.writing() as (connection, _):
+    with ledger._store.writing() as connection:
         for table in metadata.tables.values():
             if table.name != "leases":
                 connection.execute(table.delete())
@@ -139,7 +139,7 @@ def wipe(ledger: Ledger) -> None:
 
 def execute(ledger: Ledger, statement: str, **parameters: Any) -> None:
     """Change the database behind the ledger's back."""
-    with ledger._store.writing() as (connection, _):
+    with ledger._store.writing() as connection:
         connection.execute(text(statement), parameters)
 
 

@@ -240,6 +240,48 @@ def test_who_has_lost_the_lead_cannot_write(ledger: Ledger) -> None:
     commit(ledger, entry(), lease=new)
 
 
+def test_scopes_do_not_touch_each_other(ledger: Ledger) -> None:
+    """D11: recorders of different scopes lead side by side, and each finds its own state alone."""
+    here, there = ledger.take_lead("one", "a"), ledger.take_lead("two", "b")
+    ledger.take_lead("nameless")
+    parked = {scope: Parked(call_id(), f"{scope}-j", scope.encode()) for scope in ("a", "b")}
+    for scope, lease in (("a", here), ("b", there)):
+        ledger.commit(
+            Batch(
+                lease=lease,
+                scope=scope,
+                entries=[entry()],
+                positions={f"{scope}-j": Position(1, 1)},
+                park=[parked[scope]],
+            ),
+            lambda _, scope=scope: {"counters": scope.encode()},
+        )
+    for scope in ("a", "b"):
+        assert ledger.load(scope) == RecorderState(
+            {f"{scope}-j": Position(1, 1)},
+            {parked[scope].call_id: parked[scope]},
+            {"counters": scope.encode()},
+        )
+    assert ledger.load() == RecorderState({}, {}, {})
+    ledger.commit(Batch(lease=there, scope="b", forget=["a-j", "b-j"]))
+    assert ledger.load("a").positions == {"a-j": Position(1, 1)}
+    assert ledger.load("b").positions == {}
+
+
+def test_a_scope_s_lead_is_lost_to_its_own_alone(ledger: Ledger) -> None:
+    """D11: a lease is good for the scope it was given for, until that scope's next one."""
+    lease = ledger.take_lead("one", "a")
+    ledger.take_lead("other", "b")
+    commit(ledger, entry(), lease=lease, scope="a")
+    for scope in ("", "never"):
+        with pytest.raises(LeaseLost):
+            commit(ledger, entry(), lease=lease, scope=scope)
+    ledger.take_lead("two", "a")
+    with pytest.raises(LeaseLost):
+        commit(ledger, entry(), lease=lease, scope="a")
+    assert len(rows(ledger, "calls")) == 1
+
+
 def test_the_commit_tells_what_the_sums_gained(ledger: Ledger) -> None:
     """D2: counters fed from what commits report equal the ledger's own sums."""
     added: dict[Any, list[int]] = {}

@@ -4,8 +4,12 @@ Exactly once rests on three things here. Rows go in together with the position u
 the journal has been read, so a recorder that dies comes back to where its rows end. A row
 whose id is there already is left alone, and adds nothing to any sum, so reading the same
 records again changes nothing. And every commit carries a lease number that must still be
-the present one, looked at under the write lock, so a recorder that was thought dead and
-wakes up cannot write behind its successor's back.
+the present one of its scope, looked at under the write lock, so a recorder that was thought
+dead and wakes up cannot write behind its successor's back.
+
+A *scope* is a folder of journals. Recorders on several machines, each with its own journals,
+share a ledger: each has the lead of its own scope, and sees no other's positions, calls under
+way or notes.
 
 A row the database will not take must not stop all others (it would be the same row at the
 next try, and the next). So when an insert fails for the sake of its values, it is halved
@@ -20,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Dialect, Table, bindparam, delete, or_, select
+from sqlalchemy import Connection, CursorResult, Dialect, Table, bindparam, delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
@@ -42,6 +46,7 @@ from taximeter.ledger._schema import (
     CALL_COLUMNS,
     attempts,
     calls,
+    leases,
     notes,
     parked,
     positions,
@@ -76,6 +81,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
     lease: int
     """The number `take_lead` gave."""
+    scope: str = ""
+    """The scope it gave it for."""
     entries: Sequence[Entry] = ()
     """At most `ENTRIES_MAX`."""
     forget: Sequence[str] = ()
@@ -162,7 +169,8 @@ def commit(
     for each in batch.park:
         if not is_call_id(each.call_id):
             pending.refuse(each.call_id, each.record)
-    with store.writing() as (connection, number):
+    with store.writing() as connection:
+        number = _lease(connection, batch.scope)
         if number != batch.lease:
             raise LeaseLost(batch.lease, number)
         repeated = pending.drop(_present(connection, list(pending.rows)))
@@ -187,23 +195,42 @@ def commit(
             sums=sums,
         )
         if note is not None:
-            _keep_notes(connection, note(committed))
+            _keep_notes(connection, batch.scope, note(committed))
     return committed
 
 
-def load(store: Store) -> RecorderState:
-    """Read where the recorder left off. See `Ledger.load`."""
+def take_lead(store: Store, owner: str, scope: str) -> int:
+    """Become the one who books a scope. See `Ledger.take_lead`."""
+    with store.writing() as connection:
+        number = _lease(connection, scope) + 1
+        taken = {"number": number, "owner": fit(owner), "taken_at_ns": time.time_ns()}
+        insert = _inserting(connection, leases).values(scope=scope, **taken)
+        connection.execute(insert.on_conflict_do_update(index_elements=["scope"], set_=taken))
+    return number
+
+
+def _lease(connection: Connection, scope: str) -> int:
+    """Give the number of a scope's present lease; 0 if it never had one."""
+    query = select(leases.c.number).where(leases.c.scope == scope)
+    return connection.execute(query).scalar_one_or_none() or 0
+
+
+def load(store: Store, scope: str) -> RecorderState:
+    """Read where a scope's recorder left off. See `Ledger.load`."""
     with store.reading() as connection:
+
+        def all_of(table: Table) -> CursorResult[Any]:
+            return connection.execute(select(table).where(table.c.scope == scope))
+
         return RecorderState(
             positions={
-                row.journal: Position(row.segment, row.byte_offset)
-                for row in connection.execute(select(positions))
+                row.journal: Position(row.segment, row.byte_offset) for row in all_of(positions)
             },
             parked={
                 row.call_id: Parked(row.call_id, row.journal, bytes(row.record))
-                for row in connection.execute(select(parked))
+                for row in all_of(parked)
             },
-            notes={row.name: bytes(row.value) for row in connection.execute(select(notes))},
+            notes={row.name: bytes(row.value) for row in all_of(notes)},
         )
 
 
@@ -305,16 +332,15 @@ def _set_aside(connection: Connection, pending: _Pending) -> None:
         }
         for call_id, reason in pending.rejected.items()
     ]
-    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    connection.execute(make(rejects).on_conflict_do_nothing(), rows)
+    connection.execute(_inserting(connection, rejects).on_conflict_do_nothing(), rows)
 
 
 def _keep_state(connection: Connection, batch: Batch) -> None:
-    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     if batch.forget:
-        connection.execute(delete(positions).where(positions.c.journal.in_(batch.forget)))
+        gone = positions.c.journal.in_(batch.forget) & (positions.c.scope == batch.scope)
+        connection.execute(delete(positions).where(gone))
     if batch.positions:
-        insert = make(positions)
+        insert = _inserting(connection, positions)
         new = insert.excluded
         further = or_(
             positions.c.segment < new.segment,
@@ -327,30 +353,46 @@ def _keep_state(connection: Connection, batch: Batch) -> None:
                 where=further,
             ),
             [
-                {"journal": name, "segment": each.segment, "byte_offset": each.offset}
+                {
+                    "journal": name,
+                    "scope": batch.scope,
+                    "segment": each.segment,
+                    "byte_offset": each.offset,
+                }
                 for name, each in batch.positions.items()
             ],
         )
     opened = [
-        {"call_id": each.call_id, "journal": each.journal, "record": each.record}
+        {
+            "call_id": each.call_id,
+            "scope": batch.scope,
+            "journal": each.journal,
+            "record": each.record,
+        }
         for each in batch.park
         if is_call_id(each.call_id)
     ]
     if opened:
-        connection.execute(make(parked).on_conflict_do_nothing(), opened)
+        connection.execute(_inserting(connection, parked).on_conflict_do_nothing(), opened)
     ended = [{"gone": call_id} for call_id in batch.unpark if is_call_id(call_id)]
     if ended:
         connection.execute(delete(parked).where(parked.c.call_id == bindparam("gone")), ended)
 
 
-def _keep_notes(connection: Connection, kept: Mapping[str, bytes]) -> None:
+def _keep_notes(connection: Connection, scope: str, kept: Mapping[str, bytes]) -> None:
     if not kept:
         return
-    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    insert = make(notes)
+    insert = _inserting(connection, notes)
     connection.execute(
         insert.on_conflict_do_update(
-            index_elements=["name"], set_={"value": insert.excluded.value}
+            index_elements=["scope", "name"], set_={"value": insert.excluded.value}
         ),
-        [{"name": name, "value": value} for name, value in kept.items()],
+        [{"scope": scope, "name": name, "value": value} for name, value in kept.items()],
     )
+
+
+def _inserting(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """Begin an INSERT that can say what to do with a row that is there already."""
+    if connection.dialect.name == "postgresql":
+        return postgresql.insert(table)
+    return sqlite.insert(table)

@@ -6,12 +6,12 @@ Two engines are spoken to. They differ in how one writer is kept from another:
   with `BEGIN IMMEDIATE`, that is with the write lock. `synchronous=FULL`: a commit has
   reached the disk when it returns. NORMAL would be faster and may lose the last commits in
   a power cut, and by then the journal may already have deleted what they held.
-* **PostgreSQL**: a writing transaction begins by locking the one row of `leases`, which
+* **PostgreSQL**: a writing transaction begins by locking one certain row of `leases`, which
   gives the same order. Every wait has a limit on the server's side, and TCP notices a
   server that has vanished.
 
-So all writing to a ledger is one transaction after another, whoever writes: the recorder,
-a re-pricing, a pruning.
+So all writing to a ledger is one transaction after another, whoever writes: the recorders (one
+for each folder of journals, on one machine or many), a re-pricing, a pruning.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ IDLE_IN_TRANSACTION_SECONDS_MAX = 60
 _CONNECTIONS_MAX = 4
 _WAL_PAGES_CHECKPOINT = 1000
 
-LEADER = "recorder"
+LOCK_SCOPE = ""
+"""Names the row of `leases` that is the lock. It is there from the first migration on."""
 
 
 class Store:
@@ -84,8 +85,8 @@ class Store:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[tuple[Connection, int]]:
-        """Open a transaction that holds the write lock; also gives the present lease.
+    def writing(self) -> Iterator[Connection]:
+        """Open a transaction that holds the write lock.
 
         Raises:
             LedgerUnavailable: also when the lock is not had in time.
@@ -94,15 +95,13 @@ class Store:
         with self._translated(), self.engine.connect() as connection:
             connection = connection.execution_options(taximeter_writes=True)
             with connection.begin():
-                number = connection.execute(
-                    select(leases.c.number).where(leases.c.name == LEADER).with_for_update()
-                ).scalar_one_or_none()
-                if number is None:
+                lock = select(leases.c.scope).where(leases.c.scope == LOCK_SCOPE)
+                if connection.execute(lock.with_for_update()).first() is None:
                     raise LedgerSchemaError(
-                        f"The ledger {self.place} lacks its lease.",
+                        f"The ledger {self.place} lacks its lock.",
                         "Run `taximeter ledger migrate`.",
                     )
-                yield connection, number
+                yield connection
 
     @contextmanager
     def altering(self) -> Iterator[Connection]:

@@ -1,20 +1,15 @@
 """The ledger as the rest of the program sees it: one object, plain calls, no awaiting.
 
-Its one regular writer is the recorder; any number of others may read. It may be used from
-several threads; each call borrows a connection and gives it back.
+Its regular writers are the recorders, one a scope; any number of others may read. It may be
+used from several threads; each call borrows a connection and gives it back.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from sqlalchemy import update
-
 from taximeter.ledger import _commit, _migrate, _queries, _report, _upkeep
-from taximeter.ledger._engine import LEADER, Store
-from taximeter.ledger._rows import fit
-from taximeter.ledger._schema import leases
+from taximeter.ledger._engine import Store
 from taximeter.ledger._views import CallView
 
 
@@ -72,26 +67,22 @@ class Ledger:
 
     # The recorder
 
-    def take_lead(self, owner: str) -> int:
-        """Become the one who writes. Whoever led before is refused from now on.
+    def take_lead(self, owner: str, scope: str = "") -> int:
+        """Become the one who books a scope. Whoever led there before is refused from now on.
 
         Args:
             owner: says who, for people: such as a host's name and a process id.
+            scope: which journals. Recorders of different scopes share a ledger; each sees its
+                own positions, calls under way and notes.
 
         Returns:
             The number of the lease, to be carried by every commit.
         """
-        with self._store.writing() as (connection, number):
-            connection.execute(
-                update(leases)
-                .where(leases.c.name == LEADER)
-                .values(number=number + 1, owner=fit(owner), taken_at_ns=time.time_ns())
-            )
-        return number + 1
+        return _commit.take_lead(self._store, owner, scope)
 
-    def load(self) -> _commit.RecorderState:
-        """Read where the recorder left off."""
-        return _commit.load(self._store)
+    def load(self, scope: str = "") -> _commit.RecorderState:
+        """Read where a scope's recorder left off."""
+        return _commit.load(self._store, scope)
 
     def commit(self, batch: _commit.Batch, note: _commit.Note | None = None) -> _commit.Committed:
         """Write a batch, all of it or nothing.
@@ -102,7 +93,7 @@ class Ledger:
                 own that is kept in the same transaction, by name.
 
         Raises:
-            LeaseLost: if another has taken the lead since; nothing is written.
+            LeaseLost: if another has taken the scope's lead since; nothing is written.
             LedgerUnavailable: nothing is written; try again.
             ValueError: if the batch is too large.
         """

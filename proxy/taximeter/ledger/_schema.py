@@ -222,6 +222,7 @@ positions = Table(
     "positions",
     metadata,
     Column("journal", Text, primary_key=True, doc="Name of the journal."),
+    _text("scope", "The folder of journals it lies in.", False),
     _big("segment", "Number of the segment read.", False),
     _big("byte_offset", "Bytes of it that are booked.", False),
     info={"doc": "How far each journal is booked; committed together with the rows."},
@@ -231,6 +232,7 @@ parked = Table(
     "parked",
     metadata,
     Column("call_id", CallId, primary_key=True, doc="The call under way."),
+    _text("scope", "The folder of journals that one lies in.", False),
     _text("journal", "The journal its opening was read from.", False),
     Column("record", LargeBinary, nullable=False, doc="Its opening record (no content)."),
     info={"doc": "Calls whose opening has been read and whose end has not."},
@@ -249,6 +251,7 @@ rejects = Table(
 notes = Table(
     "notes",
     metadata,
+    Column("scope", Text, primary_key=True, doc="The folder of journals the recorder reads."),
     Column("name", Text, primary_key=True, doc="Name of the note."),
     Column("value", LargeBinary, nullable=False, doc="The recorder's own state."),
     info={"doc": "State of the recorder that must agree with the rows, such as its counters."},
@@ -257,11 +260,19 @@ notes = Table(
 leases = Table(
     "leases",
     metadata,
-    Column("name", Text, primary_key=True, doc="What is led: `recorder`."),
+    Column(
+        "scope",
+        Text,
+        primary_key=True,
+        doc="The folder of journals whose recorder this is; '' is there for the lock.",
+    ),
     _big("number", "Number of the present lease; every commit carries it.", False),
     _text("owner", "Who took it.", False),
     _big("taken_at_ns", "When, ns since the epoch, UTC.", False),
-    info={"doc": "Who may write. Its row is the lock under which all writing is done."},
+    info={
+        "doc": "Who may book which journals. The row of the scope '' is the lock under which all "
+        "writing is done."
+    },
 )
 
 CALL_COLUMNS: tuple[str, ...] = tuple(column.name for column in calls.columns)

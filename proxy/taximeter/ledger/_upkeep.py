@@ -71,7 +71,7 @@ def prune(store: Store, before_ns: int, progress: Progress | None) -> int:
         .limit(CHUNK_CALLS_MAX)
     )
     while True:
-        with store.writing() as (connection, _):
+        with store.writing() as connection:
             call_ids = list(connection.execute(chunk).scalars())
             if call_ids:
                 connection.execute(delete(attempts).where(attempts.c.call_id.in_(call_ids)))
@@ -109,7 +109,7 @@ def reprice(
         if last is not None:
             query = query.where(order > last)
         query = query.order_by(calls.c.started_at_ns, calls.c.id).limit(CHUNK_CALLS_MAX)
-        with store.writing() as (connection, _):
+        with store.writing() as connection:
             rows = connection.execute(query).mappings().all()
             tally = Tally()
             changes = []

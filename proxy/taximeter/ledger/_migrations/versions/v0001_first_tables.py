@@ -156,21 +156,23 @@ def upgrade() -> None:
     )
     op.create_table(
         "leases",
-        sa.Column("name", TEXT, nullable=False),
+        sa.Column("scope", TEXT, nullable=False),
         sa.Column("number", BIG, nullable=False),
         sa.Column("owner", TEXT, nullable=False),
         sa.Column("taken_at_ns", BIG, nullable=False),
-        sa.PrimaryKeyConstraint("name"),
+        sa.PrimaryKeyConstraint("scope"),
     )
     op.create_table(
         "notes",
+        sa.Column("scope", TEXT, nullable=False),
         sa.Column("name", TEXT, nullable=False),
         sa.Column("value", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("name"),
+        sa.PrimaryKeyConstraint("scope", "name"),
     )
     op.create_table(
         "parked",
         sa.Column("call_id", CALL_ID, nullable=False),
+        sa.Column("scope", TEXT, nullable=False),
         sa.Column("journal", TEXT, nullable=False),
         sa.Column("record", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("call_id"),
@@ -178,6 +180,7 @@ def upgrade() -> None:
     op.create_table(
         "positions",
         sa.Column("journal", TEXT, nullable=False),
+        sa.Column("scope", TEXT, nullable=False),
         sa.Column("segment", BIG, nullable=False),
         sa.Column("byte_offset", BIG, nullable=False),
         sa.PrimaryKeyConstraint("journal"),
@@ -191,6 +194,4 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("call_id"),
     )
     # The lease nobody holds: its row must be there to be locked.
-    op.execute(
-        "INSERT INTO leases (name, number, owner, taken_at_ns) VALUES ('recorder', 0, '', 0)"
-    )
+    op.execute("INSERT INTO leases (scope, number, owner, taken_at_ns) VALUES ('', 0, '', 0)")
