@@ -6,6 +6,8 @@ Names are then taken from the beginning, usage from the last usage object of the
 
 from __future__ import annotations
 
+from typing import Final
+
 from taximeter.dialects import _scan
 from taximeter.dialects._contract import AnswerFacts, Operation
 from taximeter.dialects._errors import UNKNOWN, error_code, error_word
