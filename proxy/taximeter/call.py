@@ -305,7 +305,7 @@ class Closed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag=
     usage: Usage | None = None
     usage_source: UsageSource = UsageSource.ABSENT
     raw_usage: str | None = None
-    """The upstream's usage object as JSON, numbers and short enum words only, <= 4,096 characters."""
+    """The upstream's usage object as JSON: numbers and short words only, <= 4,096 characters."""
     gaps: Gaps | None = None
     events: int = 0
     request_bytes: int = 0
@@ -368,8 +368,7 @@ class CallIds:
             stamp = self._last + 1
         self._last = stamp
         # Version 7 stands above the low 12 bits of the stamp, variant 10 above the random tail.
-        digits = "%016x%016x" % (
-            (stamp >> 12 << 16) | 0x7000 | (stamp & 0xFFF),
-            0x8000_0000_0000_0000 | random.getrandbits(62),
-        )
+        high = (stamp >> 12 << 16) | 0x7000 | (stamp & 0xFFF)
+        low = 0x8000_0000_0000_0000 | random.getrandbits(62)
+        digits = f"{high:016x}{low:016x}"
         return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

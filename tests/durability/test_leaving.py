@@ -44,7 +44,7 @@ async def _leave_mid_stream(port: int, number: int) -> tuple[float, int]:
 def test_forty_clients_that_leave_are_let_go_upstream_and_booked_as_cancelled(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """C4: each upstream call is closed within 0.2 s; the rows have the delivered tokens and a cost."""
+    """C4: upstream is let go within 0.2 s each; rows have the delivered tokens and a cost."""
     script = Script(tokens=500, delta_seconds=0.05)
     with Upstream(script) as upstream:
         upstreams = {"openai": {"url": upstream.url, "dialect": "openai"}}
@@ -67,7 +67,7 @@ def test_forty_clients_that_leave_are_let_go_upstream_and_booked_as_cancelled(
                 assert exchange.client_left_at is not None
                 waits.append(exchange.client_left_at - left[number][0])
             with capsys.disabled():
-                print(f"\n  {CLIENTS} clients left; upstream let go after at most {max(waits):.3f} s")
+                print(f"\n  {CLIENTS} clients left; upstream let go within {max(waits):.3f} s")
             assert len(waits) == CLIENTS
             assert max(waits) < LET_GO_SECONDS_MAX
             for row in rows:
@@ -76,4 +76,5 @@ def test_forty_clients_that_leave_are_let_go_upstream_and_booked_as_cancelled(
                 # What was delivered is what the client read, and what was on its way to it.
                 assert EVENTS_READ - 1 <= row["output_tokens"] <= EVENTS_READ * 6
                 assert row["input_tokens"] > 0
-                assert row["cost_pico"] == row["input_tokens"] * 10**6 + row["output_tokens"] * 2 * 10**6
+                million = row["input_tokens"] + 2 * row["output_tokens"]
+                assert row["cost_pico"] == million * 10**6

@@ -140,16 +140,18 @@ def read_usual_usage(raw: msgspec.Raw, provider: str | None) -> tuple[Usage, str
     parts_in = parts_in or _NO_INPUT_DETAILS
     parts_out = parts_out or _NO_OUTPUT_DETAILS
     out = whole_out or 0
-    if provider in _PECULIAR_PROVIDERS or total != whole_in + out or len(text) > (
-        RAW_USAGE_CHARACTERS_MAX
+    if (
+        provider in _PECULIAR_PROVIDERS
+        or total != whole_in + out
+        or len(text) > (RAW_USAGE_CHARACTERS_MAX)
     ):
         return None
     cached, written = parts_in.cached_tokens, parts_in.cache_write_tokens
     if not (
         0 <= whole_in <= COUNT_MAX
         and 0 <= out <= COUNT_MAX
-        and 0 <= (cached or 0)
-        and 0 <= (written or 0)
+        and (cached or 0) >= 0
+        and (written or 0) >= 0
         and (cached or 0) + (written or 0) <= whole_in
         and 0 <= (parts_in.audio_tokens or 0) <= whole_in
         and 0 <= (parts_in.image_tokens or 0) <= whole_in

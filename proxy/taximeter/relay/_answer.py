@@ -16,7 +16,7 @@ from taximeter.call import Word
 
 INTERIM_ANSWERS_MAX = 16
 HEAD_BYTES_MAX = 128 * 1024
-"""Head, interim heads and trailers of one answer together; also the fields' number is bound by it."""
+"""Head, interim heads and trailers of one answer; the number of fields is bound by it, too."""
 
 
 class MalformedAnswer(Exception):

@@ -24,9 +24,7 @@ class Unrecorded(Exception):
 class Bookkeeper:
     """Appends the records of one worker."""
 
-    def __init__(
-        self, writer: JournalWriter, *, sync_seconds: float, fail_closed: bool
-    ) -> None:
+    def __init__(self, writer: JournalWriter, *, sync_seconds: float, fail_closed: bool) -> None:
         self._writer = writer
         self._sync_seconds = sync_seconds
         self._fail_closed = fail_closed

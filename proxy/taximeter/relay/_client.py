@@ -262,7 +262,7 @@ class ClientSide(asyncio.Protocol):
                 self.transport.abort()
 
     def _after_upgrade(self, tail: bytes) -> None:
-        """llhttp stops behind a request that asks for an upgrade: go on as the answer decides."""
+        """Go on behind a request that asks for an upgrade: there llhttp has stopped."""
         exchange = self._exchange
         if exchange is not None and exchange.wants_tunnel:
             self._pause_reading()
@@ -334,9 +334,10 @@ class ClientSide(asyncio.Protocol):
         transport = self.transport
         if transport is None:
             return
-        if self._lingering_since is not None and now - self._lingering_since > LINGER_SECONDS:
-            transport.abort()
-        elif self.head_since is not None and now - self.head_since > head_seconds_max:
+        lingered = self._lingering_since is not None and (
+            now - self._lingering_since > LINGER_SECONDS
+        )
+        if lingered or (self.head_since is not None and now - self.head_since > head_seconds_max):
             transport.abort()
         elif self.idle_since is not None and now - self.idle_since > keepalive_seconds:
             transport.close()
@@ -347,7 +348,9 @@ class ClientSide(asyncio.Protocol):
             self.transport.close()
 
 
-def _checked(message: Message, version: str, head_bytes: int, head_bytes_max: int) -> Refused | None:
+def _checked(
+    message: Message, version: str, head_bytes: int, head_bytes_max: int
+) -> Refused | None:
     """Tell what is wrong with a head that llhttp took for HTTP."""
     if version not in ("1.1", "1.0"):
         return Refused("version_refused")
@@ -358,9 +361,12 @@ def _checked(message: Message, version: str, head_bytes: int, head_bytes_max: in
         size = len(name)
         if size == 4 and name.lower() == b"host":
             hosts += 1
-        elif size == 17 and name.lower() == b"transfer-encoding":
-            if value.lower() != b"chunked" or message.http10:
-                return Refused("malformed_request", "the transfer coding is not chunked")
+        elif (
+            size == 17
+            and name.lower() == b"transfer-encoding"
+            and (value.lower() != b"chunked" or message.http10)
+        ):
+            return Refused("malformed_request", "the transfer coding is not chunked")
     if hosts > 1 or (hosts == 0 and not message.http10):
         return Refused("malformed_request", "there must be one Host")
     return None

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-
 from typing import TYPE_CHECKING
 
 from taximeter.dialects import Dialect

@@ -76,9 +76,7 @@ def close_record(
     finding = UsageFinding()
     job: CountJob | None = None
     if request is not None and request.routed:
-        finding = find_usage(
-            request, tap, head, outcome, drained=Fact.DRAINED in facts, sent=sent
-        )
+        finding = find_usage(request, tap, head, outcome, drained=Fact.DRAINED in facts, sent=sent)
         if finding.facts:
             facts |= finding.facts
         if finding.must_count:

@@ -51,7 +51,8 @@ PROBLEMS: dict[str, Problem] = {
     "head_too_large": Problem(
         431,
         Fault.CLIENT,
-        "The request's line or header fields are longer than {detail} bytes (relay.head_bytes_max).",
+        "The request's line and header fields are longer than {detail} bytes "
+        "(relay.head_bytes_max).",
     ),
     "body_timeout": Problem(
         408, Fault.CLIENT, "The request's body stopped coming (relay.body_idle_seconds_max)."

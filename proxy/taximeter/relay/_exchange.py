@@ -444,15 +444,12 @@ class Exchange:
     def _our_fields(self) -> bytes:
         """Give the header fields that tell the client what this call was."""
         stages = self._stages
+        queue = stages.get(Stage.QUEUE, 0) / 1e6
+        connect = stages.get(Stage.CONNECT, 0) / 1e6
+        first_byte = stages.get(Stage.FIRST_BYTE, 0) / 1e6
         return (
-            "x-taximeter-call-id: %s\r\n"
-            "Server-Timing: queue;dur=%.3f, connect;dur=%.3f, first_byte;dur=%.3f\r\n"
-            % (
-                self.call_id,
-                stages.get(Stage.QUEUE, 0) / 1e6,
-                stages.get(Stage.CONNECT, 0) / 1e6,
-                stages.get(Stage.FIRST_BYTE, 0) / 1e6,
-            )
+            f"x-taximeter-call-id: {self.call_id}\r\nServer-Timing: queue;dur={queue:.3f}, "
+            f"connect;dur={connect:.3f}, first_byte;dur={first_byte:.3f}\r\n"
         ).encode("ascii")
 
     def _collect(self, body: bytes) -> None:

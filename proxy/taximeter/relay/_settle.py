@@ -38,9 +38,7 @@ COUNTABLE_APIS = frozenset(
 """Calls whose tokens are a matter of text."""
 
 _WITHOUT_OUTPUT = frozenset({"embeddings", "embed_content", "ollama_embed"})
-_BROKEN = frozenset(
-    {Outcome.CANCELLED, Outcome.TRUNCATED, Outcome.INTERRUPTED, Outcome.ABANDONED}
-)
+_BROKEN = frozenset({Outcome.CANCELLED, Outcome.TRUNCATED, Outcome.INTERRUPTED, Outcome.ABANDONED})
 
 
 @dataclass(slots=True)
@@ -122,9 +120,7 @@ def _with_request_measures(
     return None
 
 
-def _must_count(
-    request: Request, finding: UsageFinding, outcome: Outcome, *, broken: bool
-) -> bool:
+def _must_count(request: Request, finding: UsageFinding, outcome: Outcome, *, broken: bool) -> bool:
     answer, operation = finding.answer, request.operation
     if operation.api not in COUNTABLE_APIS or operation.free or operation.fetch:
         return False

@@ -199,7 +199,7 @@ class Tap:
         self._decoded_bytes += len(decoded)
         if self._decoded_bytes > DECODED_BYTES_MAX:
             self.facts.add(Fact.TAP_OVERFLOW)
-        return decoded
+        return bytes(decoded)
 
     def finish(self) -> bytes:
         """Take note of the end of bytes; give what was still held back."""

@@ -75,10 +75,14 @@ async def _relay(settings: Settings, number: int, listener: int, ready: int) -> 
     worker = RelayWorker(settings, worker=number, hash_key=hash_key_of(settings.data_dir))
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    _listen_to_supervisor(
-        lambda new: loop.call_soon_threadsafe(worker.reload, new),
-        lambda: loop.call_soon_threadsafe(stop.set),
-    )
+
+    def reload(new: Settings) -> None:
+        loop.call_soon_threadsafe(worker.reload, new)
+
+    def finish() -> None:
+        loop.call_soon_threadsafe(stop.set)
+
+    _listen_to_supervisor(reload, finish)
     # What is here now stays; and what a call leaves behind goes without the collector's help, so
     # it need not look after every few hundred objects.
     gc.collect()

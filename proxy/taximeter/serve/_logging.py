@@ -33,9 +33,7 @@ class _Console(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         words = "".join(c if c.isprintable() else "?" for c in record.getMessage())
-        fields = "".join(
-            f" {k}={v}" for k, v in vars(record).items() if k not in _STANDARD
-        )
+        fields = "".join(f" {k}={v}" for k, v in vars(record).items() if k not in _STANDARD)
         where = f" [{_where(record)}]" if record.exc_info else ""
         return (
             f"{_utc(record.created)} {record.levelname.lower():7} "

@@ -207,8 +207,7 @@ class Supervisor:
             "ready": self.ready,
             "draining": self.draining,
             "processes": {
-                child.name: {"ready": child.ready, "restarts": child.restarts}
-                for child in children
+                child.name: {"ready": child.ready, "restarts": child.restarts} for child in children
             },
         }
 
