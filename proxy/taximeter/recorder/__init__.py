@@ -2,6 +2,7 @@
 
 from taximeter.recorder._book import Bookkeeping
 from taximeter.recorder._follow import Follower, Ready
-from taximeter.recorder._recorder import Recorder, RecorderStats
+from taximeter.recorder._journal import RecorderStats
+from taximeter.recorder._recorder import Pass, Recorder
 
-__all__ = ["Bookkeeping", "Follower", "Ready", "Recorder", "RecorderStats"]
+__all__ = ["Bookkeeping", "Follower", "Pass", "Ready", "Recorder", "RecorderStats"]

@@ -79,8 +79,7 @@ class Bookkeeping:
         opened = closed.opened
         if not was_sent(closed):
             return 0, NOT_SENT, None
-        if usage is None and closed.status is not None and closed.status >= 400:
-            # No provider charges for an answer that is an error from its first line on.
+        if usage is None and is_error_answer(closed):
             return 0, ERROR_ANSWER, None
         if usage is None and Fact.DEFERRED in closed.facts:
             return None, "deferred", None
@@ -151,6 +150,16 @@ def was_sent(closed: Closed) -> bool:
         # to be sent. Any other call without an attempt never came to one.
         return closed.outcome is Outcome.INTERRUPTED
     return any(attempt.sent_ns is not None for attempt in closed.attempts)
+
+
+def is_error_answer(closed: Closed) -> bool:
+    """Tell whether the upstream's answer was an error from its first line on: nobody charges that.
+
+    An upstream that was sent the call and gave no answer at all is another matter. It may have
+    done its work; what that cost is unknown, whatever status the client was given by us.
+    """
+    status = closed.attempts[-1].status if closed.attempts else None
+    return status is not None and status >= 400
 
 
 def settle_usage(

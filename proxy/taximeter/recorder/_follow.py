@@ -18,8 +18,21 @@ from dataclasses import dataclass
 
 import msgspec
 
-from taximeter.call import Closed, Counted, Fact, Opened, Outcome, decode_record, encode_record
+from taximeter.call import (
+    Closed,
+    Counted,
+    Fact,
+    Opened,
+    Outcome,
+    Record,
+    decode_record,
+    encode_record,
+)
 from taximeter.journal import Position, Read
+
+WORKER_DIED = "worker_died"
+JOURNAL_DAMAGED = "journal_damaged"
+"""Error codes of interrupted calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +79,11 @@ class Follower:
         """Take note of records; give the calls they complete."""
         ready: list[Ready] = []
         for read in reads:
-            try:
-                record = decode_record(read.payload)
-            except msgspec.MsgspecError:
+            record = decoded(read.payload)
+            if record is None:
                 self.unreadable += 1
-                continue
-            if isinstance(record, Opened):
-                self._open.setdefault(record.call_id, _Open(record, read.start, now))
+            elif isinstance(record, Opened):
+                self._begin(record, read.start, now)
             elif isinstance(record, Closed):
                 self._close(record, read.start, now, ready)
             else:
@@ -80,6 +91,12 @@ class Follower:
                 if waiting is not None:
                     ready.append(Ready(waiting.closed, record))
         return ready
+
+    def _begin(self, opened: Opened, start: Position, now: float) -> None:
+        # After a failed fdatasync a record is in the journal twice; the first one counts.
+        call_id = opened.call_id
+        if call_id not in self._parked and call_id not in self._waiting:
+            self._open.setdefault(call_id, _Open(opened, start, now))
 
     def _close(self, closed: Closed, start: Position, now: float, ready: list[Ready]) -> None:
         call_id = closed.opened.call_id
@@ -89,7 +106,7 @@ class Follower:
             self._unpark.append(call_id)
         if Fact.COUNT_PENDING in closed.facts:
             since = opened.start if opened is not None else start
-            self._waiting[call_id] = _Waiting(closed, since, now)
+            self._waiting.setdefault(call_id, _Waiting(closed, since, now))
         else:
             ready.append(Ready(closed))
 
@@ -102,13 +119,19 @@ class Follower:
         ]
         return [Ready(self._waiting.pop(call_id).closed) for call_id in late]
 
-    def end(self) -> list[Ready]:
-        """The journal has ended: give what nobody will ever complete."""
+    def end(self, *, lossy: bool = False) -> list[Ready]:
+        """The journal has ended: give what nobody will ever complete.
+
+        Args:
+            lossy: some of the journal could not be read. Then it may be the end of a call that
+                was lost, and not its worker that died.
+        """
+        error = JOURNAL_DAMAGED if lossy else WORKER_DIED
         ready = [Ready(waiting.closed) for waiting in self._waiting.values()]
         self._waiting.clear()
-        ready += [Ready(interrupted(each.opened)) for each in self._open.values()]
+        ready += [Ready(interrupted(each.opened, error)) for each in self._open.values()]
         self._open.clear()
-        ready += [Ready(interrupted(opened)) for opened in self._parked.values()]
+        ready += [Ready(interrupted(opened, error)) for opened in self._parked.values()]
         self._unpark += self._parked
         self._parked.clear()
         return ready
@@ -138,6 +161,14 @@ class Follower:
         return min(marks, default=read_upto)
 
 
-def interrupted(opened: Opened) -> Closed:
-    """Give the end of a call that was under way when its worker died."""
-    return Closed(opened=opened, outcome=Outcome.INTERRUPTED, error="worker_died")
+def interrupted(opened: Opened, error: str) -> Closed:
+    """Give the end of a call whose own end nobody has written, or nobody can read."""
+    return Closed(opened=opened, outcome=Outcome.INTERRUPTED, error=error)
+
+
+def decoded(record: bytes) -> Record | None:
+    """Read a record; None if it is of no kind known here."""
+    try:
+        return decode_record(record)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return None

@@ -4,30 +4,36 @@ One pass is: read some records, make entries, commit them together with the posi
 what the positions have passed. Nothing is read further while a commit has not gone through, so
 a database that is down costs no memory and no relay ever waits for it. What a crash leaves
 behind, at whichever of these steps, the next start finds and finishes.
+
+One recorder reads a folder of journals: a second one waits for the first one's lock. Should the
+lock fail (a file system without it), the ledger's lease refuses all but the newest. Recorders of
+other folders, on this machine or others, may share the ledger: see `scope_of`.
+
+One journal's trouble is that journal's own. One that a newer program has written is left alone,
+and so are files that the disk will not let go; the others go on.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from taximeter.call import Opened, decode_record
+from taximeter.call import Opened
 from taximeter.journal import (
     LOST_NAME,
-    JournalReader,
-    UnknownVersion,
-    discard_journal,
-    discard_segments,
+    Lock,
     journals,
+    lock_recorder,
     read_lost,
     root_of,
+    scope_of,
 )
 from taximeter.journal import Position as JournalPosition
 from taximeter.ledger import (
@@ -42,7 +48,14 @@ from taximeter.ledger import (
     Position,
 )
 from taximeter.recorder._book import Bookkeeping
-from taximeter.recorder._follow import Follower, Ready, interrupted
+from taximeter.recorder._follow import (
+    JOURNAL_DAMAGED,
+    Ready,
+    decoded,
+    interrupted,
+)
+from taximeter.recorder._journal import FollowedJournal, RecorderStats
+from taximeter.recorder._reclaim import Reclaim
 from taximeter.settings import Settings
 
 log = logging.getLogger("taximeter.recorder")
@@ -51,26 +64,14 @@ RETRY_SECONDS_FIRST = 0.1
 RETRY_SECONDS_MAX = 5.0
 COMPLAINT_SECONDS = 30.0
 """How often a ledger that stays unavailable is complained of."""
+LEAD_SECONDS = 0.5
+"""Between two tries to have the lock that another recorder holds."""
 
-
-@dataclass(slots=True)
-class RecorderStats:
-    """What a recorder has done since it started."""
-
-    booked: int = 0
-    repeated: int = 0
-    rejected: int = 0
-    commits: int = 0
-    retries: int = 0
-    unpriced: int = 0
-    lost_calls: int = 0
-    """Calls that relays could not journal: read from finished journals."""
-    damaged_bytes: int = 0
-    problems: list[str] = field(default_factory=list)
+_CALL_ID = re.compile("[0-9a-f-]{36}")
 
 
 class Stopped(Exception):
-    """The recorder was told to stop while it waited for the ledger."""
+    """The recorder was told to stop while it waited for something."""
 
 
 class Pass(NamedTuple):
@@ -80,16 +81,6 @@ class Pass(NamedTuple):
     """There was something to do."""
     behind: bool
     """There is likely more where that came from."""
-
-
-class _Journal:
-    """A journal being followed."""
-
-    def __init__(self, directory: Path, position: JournalPosition, parked: list[Opened]) -> None:
-        self.reader = JournalReader(directory, position)
-        self.follower = Follower(directory.name, parked)
-        self.committed: JournalPosition | None = None
-        self.problems_told = 0
 
 
 class Recorder:
@@ -107,10 +98,14 @@ class Recorder:
         self._ledger = ledger or Ledger.open(settings.ledger_url)
         self._clock = clock
         self._books = Bookkeeping(settings)
-        self._journals: dict[str, _Journal] = {}
+        self._journals: dict[str, FollowedJournal] = {}
         self._positions: dict[str, Position] = {}
         self._orphans: dict[str, list[Opened]] = {}
-        self._forget: list[str] = []
+        self._forget: set[str] = set()
+        self._reclaim = Reclaim(self._root, clock)
+        self._scope = ""
+        self._root_identity: tuple[int, int] | None = None
+        self._lock: Lock | None = None
         self._lease = 0
         self._stop = threading.Event()
         self.before_pass: Callable[[], object] = lambda: None
@@ -130,8 +125,7 @@ class Recorder:
         """Book until told to stop, and then until nothing is left to be booked.
 
         Raises:
-            LeaseLost: if another recorder has taken over this ledger.
-            UnknownVersion: if a journal was written by a newer program.
+            LeaseLost: if another recorder has taken over these journals.
         """
         try:
             self.begin()
@@ -144,35 +138,66 @@ class Recorder:
             while self.step().busy:
                 pass
         except Stopped:
-            log.warning("Stopped while the ledger was unavailable; the journal keeps the rest.")
+            log.warning("Stopped while waiting; the journal keeps the rest.")
         finally:
-            self._ledger.close()
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the ledger and of the lead."""
+        self._ledger.close()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def begin(self) -> None:
-        """Bring the ledger's schema up to date, take the lead, and find where we left off."""
+        """Take the lead, bring the ledger's schema up to date, and find where we left off.
+
+        Raises:
+            Stopped: if told to stop while another recorder led, or the ledger was unavailable.
+        """
+        self._scope = scope_of(self._root)
+        self._root_identity = _identity(self._root)
+        self._wait_for_lock()
         owner = f"{socket.gethostname()}:{os.getpid()}"
 
         def lead() -> None:
             self._ledger.migrate()
-            self._lease = self._ledger.take_lead(owner)
-            state = self._ledger.load()
+            self._lease = self._ledger.take_lead(owner, self._scope)
+            state = self._ledger.load(self._scope)
             self._positions = state.positions
             self._orphans = {}
             for parked in state.parked.values():
-                record = decode_record(parked.record)
+                record = decoded(parked.record)
                 if isinstance(record, Opened):
                     self._orphans.setdefault(parked.journal, []).append(record)
 
         self._insist(lead)
         log.info("Booking into %s.", self._ledger.place)
+        self._reclaim.drafts(time.time_ns())
         self._book_orphans()
+
+    def _wait_for_lock(self) -> None:
+        try:
+            self._lock = lock_recorder(self._root)
+            if self._lock is None:
+                log.warning("Another recorder books these journals; waiting for its end.")
+            while self._lock is None:
+                if self._stop.wait(LEAD_SECONDS):
+                    raise Stopped
+                self._lock = lock_recorder(self._root)
+        except OSError as error:
+            log.warning("The recorder's lock cannot be had (%s); going on.", error.strerror)
 
     def _book_orphans(self) -> None:
         """Finish calls whose journal is gone, and forget the positions of such journals."""
         present = set(journals(self._root))
-        self._forget += [name for name in self._positions if name not in present]
-        gone = [name for name in self._orphans if name not in present]
-        ready = [Ready(interrupted(opened)) for name in gone for opened in self._orphans[name]]
+        self._forget |= self._positions.keys() - present
+        gone = self._orphans.keys() - present
+        ready = [
+            Ready(interrupted(opened, JOURNAL_DAMAGED))
+            for name in sorted(gone)
+            for opened in self._orphans.pop(name)
+        ]
         if ready or self._forget:
             unpark = [each.closed.opened.call_id for each in ready]
             self._commit([self._books.entry_of(each) for each in ready], {}, [], unpark)
@@ -182,64 +207,91 @@ class Recorder:
     def step(self) -> Pass:
         """Make one pass over all journals."""
         busy = behind = False
-        for name in journals(self._root):
+        present = journals(self._root)
+        for name in present:
+            if self._reclaim.finished(name):
+                self._delete(name)
+                continue
             journal = self._journals.get(name)
             if journal is None:
                 journal = self._journals[name] = self._begin_journal(name)
             read, booked = self._follow(journal)
             busy = busy or read + booked > 0
             behind = behind or read >= self._settings.recorder.batch_rows_max
+        self._miss(present)
         return Pass(busy, behind)
 
-    def _begin_journal(self, name: str) -> _Journal:
+    def _miss(self, present: list[str]) -> None:
+        """Finish the calls of journals that somebody has deleted."""
+        gone = self._journals.keys() - set(present)
+        if gone and _identity(self._root) != self._root_identity:
+            return  # all of them are gone, folder and all: a disk that will be mounted again?
+        for name in sorted(gone):
+            log.error("The journal %s was deleted before it was booked.", name)
+            journal = self._journals.pop(name)
+            self._book(journal, journal.follower.end(lossy=True), ended=True)
+        self._forget |= gone | self._reclaim.missing(present)
+
+    def _begin_journal(self, name: str) -> FollowedJournal:
         position = self._positions.get(name, Position(0, 0))
-        return _Journal(
+        return FollowedJournal(
             self._root / name,
             JournalPosition(position.segment, position.offset),
             self._orphans.pop(name, []),
+            self.stats,
         )
 
-    def _follow(self, journal: _Journal) -> tuple[int, int]:
+    def _follow(self, journal: FollowedJournal) -> tuple[int, int]:
         """Read and book some of a journal; give how many records and calls that were."""
         recorder = self._settings.recorder
         reader, follower = journal.reader, journal.follower
-        reads = reader.read(recorder.batch_rows_max * 2)
+        reads = journal.read(recorder.batch_rows_max * 2)
         now = self._clock()
         ready = follower.take(reads, now)
         ready += follower.overdue(now, recorder.count_wait_seconds)
         ended = reader.finished
         if ended:
-            ready += follower.end()
-        park = [
-            Parked(call_id, follower.journal, record)
-            for call_id, record in follower.park(now, recorder.park_seconds)
-        ]
-        unpark = follower.take_unparked()
-        mark = follower.low_water(reader.position)
-        self._tell_problems(journal)
-        moved = mark != journal.committed
-        if ready or park or unpark or (moved and reads):
-            entries = [self._books.entry_of(each) for each in ready]
-            position = Position(mark.segment, mark.offset)
-            self._commit(entries, {follower.journal: position}, park, unpark)
-            journal.committed = mark
-            if not ended:
-                discard_segments(reader.directory, mark)
+            ready += follower.end(lossy=reader.stats.lossy)
+        journal.tell()
+        self._book(journal, ready, ended=ended)
         if ended:
             self._finish(journal)
         return len(reads), len(ready)
 
-    def _finish(self, journal: _Journal) -> None:
+    def _book(self, journal: FollowedJournal, ready: list[Ready], *, ended: bool) -> None:
+        """Commit what is ready, together with how far the journal is done."""
+        reader, follower = journal.reader, journal.follower
+        park = [
+            Parked(call_id, follower.journal, record)
+            for call_id, record in follower.park(
+                self._clock(), self._settings.recorder.park_seconds
+            )
+        ]
+        unpark = follower.take_unparked()
+        mark = follower.low_water(reader.position)
+        if not (ready or park or unpark or mark != journal.committed):
+            return
+        entries = [self._books.entry_of(each) for each in ready]
+        self._commit(entries, {follower.journal: Position(mark.segment, mark.offset)}, park, unpark)
+        journal.committed = mark
+        if not ended:
+            self._reclaim.segments(follower.journal, mark)
+
+    def _finish(self, journal: FollowedJournal) -> None:
         """Everything a dead worker had to say is in the ledger: its journal can go."""
-        directory = journal.reader.directory
-        lost = read_lost(directory / LOST_NAME)
+        name = journal.reader.name
+        lost = read_lost(journal.reader.directory / LOST_NAME)
         if lost:
             self.stats.lost_calls += lost
             log.error("%d calls could not be journalled, and are in no ledger.", lost)
-        discard_journal(directory)
-        del self._journals[directory.name]
-        self._positions.pop(directory.name, None)
-        self._forget.append(directory.name)
+        del self._journals[name]
+        self._delete(name)
+
+    def _delete(self, name: str) -> None:
+        """Delete a finished journal. Its position is kept for as long as its folder is there."""
+        if self._reclaim.journal(name):
+            self._positions.pop(name, None)
+            self._forget.add(name)
 
     def _commit(
         self,
@@ -251,18 +303,19 @@ class Recorder:
         """Commit, in parts if there is much; the positions go with the last part only."""
         while len(entries) > ENTRIES_MAX:
             part, entries = entries[:ENTRIES_MAX], entries[ENTRIES_MAX:]
-            self._commit_part(Batch(lease=self._lease, entries=part))
+            self._commit_part(Batch(lease=self._lease, scope=self._scope, entries=part))
         self._commit_part(
             Batch(
                 lease=self._lease,
+                scope=self._scope,
                 entries=entries,
-                forget=self._forget,
+                forget=sorted(self._forget),
                 positions=positions,
                 park=park,
                 unpark=unpark,
             )
         )
-        self._forget = []
+        self._forget.clear()
 
     def _commit_part(self, batch: Batch) -> None:
         def write() -> None:
@@ -272,7 +325,9 @@ class Recorder:
             self.stats.repeated += len(done.repeated)
             self.stats.rejected += len(done.rejected)
             for call_id, reason in done.rejected.items():
-                log.error("Call %s was set aside: %s.", call_id, reason)
+                # What a damaged record gives for an id may be anything: it is not repeated.
+                named = call_id if _CALL_ID.fullmatch(call_id) else "without an id"
+                log.error("A call (%s) was set aside: %s.", named, reason)
 
         self._insist(write)
         self.stats.unpriced += sum(1 for entry in batch.entries if entry.cost_pico is None)
@@ -305,14 +360,11 @@ class Recorder:
         log.error("The ledger is unavailable; the journal keeps the calls. %s", error)
         return now
 
-    def _tell_problems(self, journal: _Journal) -> None:
-        stats = journal.reader.stats
-        met = stats.damaged_stretches + stats.unreadable_segments + stats.missing
-        if met > journal.problems_told:
-            journal.problems_told = met
-            for words in stats.problems[-4:]:
-                log.error("Journal damage: %s.", words)
-            self.stats.damaged_bytes = stats.damaged_bytes
 
-
-__all__ = ["Recorder", "RecorderStats", "UnknownVersion"]
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Tell one folder from another that stands in its place later; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
