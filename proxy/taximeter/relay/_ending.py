@@ -15,38 +15,6 @@ if TYPE_CHECKING:
     from taximeter.relay._tap import Tap
 
 
-class AttemptClock:
-    """When what happened in one attempt; monotonic nanoseconds, None for 'not reached'."""
-
-    __slots__ = ("connected_ns", "first_byte_ns", "number", "reused", "sent_ns", "started_ns")
-
-    def __init__(self, number: int, started_ns: int) -> None:
-        self.number = number
-        self.started_ns = started_ns
-        self.connected_ns: int | None = None
-        self.sent_ns: int | None = None
-        self.first_byte_ns: int | None = None
-        self.reused = False
-
-    def record(
-        self, origin_ns: int, upstream: str, status: int | None, error: str | None, now_ns: int
-    ) -> Attempt:
-        """Give the attempt as it is booked; times count from `origin_ns`."""
-        connected, sent, first = self.connected_ns, self.sent_ns, self.first_byte_ns
-        return Attempt(
-            number=self.number,
-            upstream=upstream,
-            started_ns=self.started_ns - origin_ns,
-            connected_ns=None if connected is None else connected - origin_ns,
-            sent_ns=None if sent is None else sent - origin_ns,
-            first_byte_ns=None if first is None else first - origin_ns,
-            ended_ns=now_ns - origin_ns,
-            reused=self.reused,
-            status=status,
-            error=error,
-        )
-
-
 def answer_stages(stages: dict[Stage, int], first_byte_ns: int, tap: Tap, now_ns: int) -> None:
     """Fill in the stages that follow the first byte."""
     since = first_byte_ns

@@ -25,23 +25,19 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import aiohttp
-
-from taximeter.call import Attempt, Fact, Opened, Outcome, Phase, Stage, is_legal
+from taximeter.call import Fact, Opened, Outcome, Phase, Stage, is_legal
 from taximeter.relay._answer import AnswerParser, Framing, Head, MalformedAnswer
 from taximeter.relay._bookkeeper import Unrecorded
 from taximeter.relay._delivery import Delivery
-from taximeter.relay._ending import AttemptClock, answer_stages, close_record
+from taximeter.relay._ending import answer_stages, close_record
 from taximeter.relay._errors import PROBLEMS, Fault, Refused
 from taximeter.relay._heads import chunk, last_chunk, upstream_request
+from taximeter.relay._leg import Leg
 from taximeter.relay._request import PEEK_BYTES, Request
 from taximeter.relay._tap import Tap
 from taximeter.relay._tunnel import Tunnel
 
 if TYPE_CHECKING:
-    from aiohttp.connector import Connection
-
-    from taximeter.relay._aiohttp import UpstreamSide
     from taximeter.relay._client import ClientSide, Message
     from taximeter.relay._worker import RelayWorker
 
@@ -49,9 +45,6 @@ log = logging.getLogger("taximeter.relay")
 
 REFUSAL_BYTES_MAX = 64 * 1024
 """Length up to which an error answer is held to see whether it refuses `stream_options`."""
-ONE_WRITE_BYTES_MAX = 64 * 1024
-"""Bodies up to this length go upstream in one write with the head."""
-
 _now = time.monotonic_ns
 
 
@@ -59,14 +52,10 @@ class Exchange:
     """One call under way."""
 
     __slots__ = (
-        "_attempt",
         "_attempt_error",
-        "_attempts",
         "_client",
         "_closed",
         "_collected",
-        "_connecting",
-        "_connection",
         "_content_type",
         "_delivery",
         "_drain_deadline_ns",
@@ -77,21 +66,19 @@ class Exchange:
         "_kept",
         "_last_in_ns",
         "_last_out_ns",
+        "_leg",
         "_opened",
         "_over",
-        "_parser",
         "_paused_ns",
         "_ping",
         "_refusal",
         "_request",
         "_response_bytes",
-        "_side",
         "_stages",
         "_started_ns",
         "_tap",
         "_tunnel",
         "_upload_done",
-        "_upstream_paused",
         "_usage_asked",
         "ahead",
         "call_id",
@@ -121,14 +108,9 @@ class Exchange:
         self._kept: asyncio.Future[None] | None = None
         self._stages: dict[Stage, int] = {}
         self._facts: set[Fact] = set()
-        self._attempts: list[Attempt] = []
-        self._attempt: AttemptClock | None = None
+        self._leg = Leg(self._started_ns)
         self._attempt_error: str | None = None
-        self._connecting: asyncio.Task[None] | None = None
-        self._connection: Connection | None = None
-        self._side: UpstreamSide | None = None
         self._upload_done = True
-        self._parser: AnswerParser | None = None
         self._head: Head | None = None
         self._content_type = ""
         self._tap: Tap | None = None
@@ -138,7 +120,6 @@ class Exchange:
         self._response_bytes = 0
         self._ping: bytes | None = None
         self._paused_ns: int | None = None
-        self._upstream_paused = False
         self._drain_deadline_ns: int | None = None
         self._drained_bytes = 0
 
@@ -190,7 +171,7 @@ class Exchange:
         if self.phase is Phase.RECEIVING:
             self._refuse(refused)
         elif not self._upload_done:
-            self._let_upstream_go(reusable=False)
+            self._leg.let_go(reusable=False)
             self._fail(refused)
 
     def _go_on(self) -> None:
@@ -220,50 +201,27 @@ class Exchange:
     # == an attempt ===========================================================================
 
     def _try(self) -> None:
-        """Make an attempt: get a connection, at once if one is idle."""
-        number = self._attempt.number + 1 if self._attempt is not None else 1
-        self._attempt = AttemptClock(number, _now())
         self._attempt_error = None
-        idle = self._request.upstream.take_idle()
-        if idle is not None:
-            self._attempt.reused = True
-            self._connected(*idle)
-        else:
-            self._connecting = self.worker.loop.create_task(self._connect())
-
-    async def _connect(self) -> None:
-        upstream = self._request.upstream
-        try:
-            connection, side = await upstream.connector.connect()
-        except asyncio.CancelledError:
-            return  # whoever cancelled it has ended the call
-        except (TimeoutError, aiohttp.ServerTimeoutError):
-            exhausted = upstream.connector.in_use >= upstream.settings.connections_max
-            code = "connections_exhausted" if exhausted else "upstream_connect_timeout"
-        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError):
-            code = "upstream_tls_failed"
-        except (aiohttp.ClientError, OSError, ValueError):
-            code = "upstream_unreachable"
-        else:
-            self._connecting = None
-            if self._finishing:
-                connection.close()
-            else:
-                self._guarded(lambda: self._connected(connection, side))
-            return
-        self._connecting = None
-        self._guarded(lambda: self._fail(Refused(code, upstream.name)))
-
-    def _connected(self, connection: Connection, side: UpstreamSide) -> None:
-        attempt = self._attempt
-        if attempt is None:
-            return
-        now = attempt.connected_ns = _now()
-        self._stages[Stage.CONNECT] = now - attempt.started_ns
-        self._connection, self._side = connection, side
-        self._parser = AnswerParser(head_request=self._request.method == "HEAD")
         self._head = None
-        side.owner = self
+        self._leg.begin_attempt(
+            self, self._request.upstream, head_request=self._request.method == "HEAD"
+        )
+
+    def not_connected(self, code: str) -> None:
+        """No connection is to be had."""
+        refused = Refused(code, self._request.upstream.name)
+        self._guarded(lambda: self._fail(refused))
+
+    def connected(self) -> None:
+        """There is a connection."""
+        self._guarded(self._connected)
+
+    def _connected(self) -> None:
+        leg = self._leg
+        if self._finishing:
+            leg.let_go(reusable=True)
+            return
+        self._stages[Stage.CONNECT] = (leg.connected_ns or leg.started_ns) - leg.started_ns
         if self._opened is not None:
             self._send_request()
             return
@@ -271,7 +229,7 @@ class Exchange:
         try:
             kept = self.worker.books.write(self._opened)
         except Unrecorded:
-            self._let_upstream_go(reusable=False)
+            leg.let_go(reusable=False)
             self._fail(Refused("journal_unwritable"))
             return
         if kept is None:
@@ -283,19 +241,16 @@ class Exchange:
         if self._finishing:
             return
         if kept.cancelled() or kept.exception() is not None:
-            self._let_upstream_go(reusable=False)
+            self._leg.let_go(reusable=False)
             self._fail(Refused("journal_unwritable"))
         else:
             self._guarded(self._send_request)
 
     def _send_request(self) -> None:
-        request, attempt, side = self._request, self._attempt, self._side
-        if attempt is None or side is None or side.transport is None:
-            self._upstream_failed("upstream_disconnected")
-            return
+        request = self._request
         body, length = request.outgoing(ask_usage=self._usage_asked)
         head = upstream_request(
-            request.method.encode("ascii"),
+            request.message.method,
             request.target,
             request.upstream.host,
             request.head,
@@ -305,33 +260,25 @@ class Exchange:
             credential=request.credential_line,
             upgrade=request.upgrade,
         )
-        self._last_in_ns = attempt.sent_ns = _now()
-        if len(body) <= ONE_WRITE_BYTES_MAX:
-            side.transport.write(head + body)  # one segment, one wake-up of the upstream
-        else:
-            side.transport.write(head)
-            side.transport.write(body)
-        if not self._upload_done:
+        self._last_in_ns = _now()
+        if not self._leg.send(head, body):
+            self._upstream_failed("upstream_disconnected")
+        elif not self._upload_done:
             self._client.resume_body()
 
     # == the rest of a long body ==============================================================
 
     def _upload(self, data: bytes) -> None:
-        """Pass a further piece on."""
-        request, side, attempt = self._request, self._side, self._attempt
-        request.body_bytes += len(data)
-        if side is None or side.transport is None or attempt is None or attempt.sent_ns is None:
-            return  # the answer is over before the question is: what is left is not wanted
-        side.transport.write(chunk(data) if request.is_chunked else data)
+        """Pass a further piece on; if the answer is over before the question, to nobody."""
+        self._request.body_bytes += len(data)
+        self._leg.send_more(chunk(data) if self._request.is_chunked else data)
 
     def _end_upload(self) -> None:
         self._upload_done = True
-        side, attempt = self._side, self._attempt
-        if side is None or side.transport is None or attempt is None:
-            return
         if self._request.is_chunked:
-            side.transport.write(last_chunk([]))
-        self._last_in_ns = attempt.sent_ns = _now()
+            self._leg.send_more(last_chunk([]))
+        if self._leg.sent_ns is not None:
+            self._last_in_ns = self._leg.sent_ns = _now()
 
     def upstream_paused(self) -> None:
         """The upstream takes no more: nor do we."""
@@ -360,8 +307,9 @@ class Exchange:
             self._fault(error)
 
     def _answer_bytes(self, data: bytes, now: int) -> None:
-        parser, attempt = self._parser, self._attempt
-        if parser is None or attempt is None or attempt.sent_ns is None:
+        leg = self._leg
+        parser = leg.parser
+        if parser is None or leg.sent_ns is None:
             raise MalformedAnswer("it spoke before it was asked")
         body = parser.feed(data)
         tap = self._tap
@@ -370,7 +318,7 @@ class Exchange:
                 self._pass_interim(parser)
             if parser.head is None:
                 return
-            attempt.first_byte_ns = now
+            leg.first_byte_ns = now
             self._begin_answer(parser.head, parser, now)
             tap = self._tap
             if self._tunnel is not None or self._finishing:
@@ -406,9 +354,7 @@ class Exchange:
         if head.status == 101:
             self._begin_tunnel(head, parser)
             return
-        attempt = self._attempt
-        if attempt is not None and attempt.connected_ns is not None:
-            self._stages[Stage.FIRST_BYTE] = now - attempt.connected_ns
+        self._stages[Stage.FIRST_BYTE] = now - (self._leg.connected_ns or now)
         if self._usage_asked and head.status in (400, 422):
             self._collected = bytearray()
         else:
@@ -469,12 +415,12 @@ class Exchange:
 
     def _complete(self, body: bytes) -> None:
         """The upstream's answer is whole, as far as HTTP goes."""
-        request, parser, head = self._request, self._parser, self._head
+        request, parser, head = self._request, self._leg.parser, self._head
         if parser is None or head is None or self._finishing:
             return
         if self._collected is not None:
             if request.dialect.refuses_usage(head.status, bytes(self._collected)):
-                self._try_without_the_option(parser)
+                self._try_without_the_option(head)
                 return
             self._release_collected(head)
         self._finishing = True
@@ -488,20 +434,19 @@ class Exchange:
         self._delivery.end(body, parser.trailers)
         if not self._upload_done:
             self._delivery.keep_alive = False
-        self._let_upstream_go(reusable=parser.reusable)
+        self._leg.let_go(reusable=self._upload_done)
         self._finish()
 
-    def _try_without_the_option(self, parser: AnswerParser) -> None:
-        """The upstream does not know `stream_options`: ask again as the client did."""
+    def _try_without_the_option(self, head: Head) -> None:
+        """Ask again as the client did: the upstream does not know `stream_options`."""
         request = self._request
         request.upstream.refuses_usage(request.operation.api)
         self._facts.add(Fact.USAGE_REFUSED)
         self._usage_asked = False
         self._collected = None
-        self._note_attempt(None)
-        self._let_upstream_go(reusable=parser.reusable)
+        self._leg.note(head.status, None)
+        self._leg.let_go(reusable=True)
         self._response_bytes = 0
-        self._head = None
         self._try()
 
     def _outcome_of_whole_answer(self) -> Outcome:
@@ -523,12 +468,13 @@ class Exchange:
 
     def _begin_tunnel(self, head: Head, parser: AnswerParser) -> None:
         """The upstream has agreed to an upgrade that the client asked for."""
-        upgrade, side, client = self._request.upgrade, self._side, self._client
-        if upgrade is None or side is None or side.transport is None or client.transport is None:
+        upgrade, client = self._request.upgrade, self._client
+        upstream = self._leg.transport
+        if upgrade is None or upstream is None or client.transport is None:
             raise MalformedAnswer("it agreed to what nobody had asked")
         self._go(Phase.RELAYING)
         self._delivery.upgrade(head, self._our_fields(), upgrade)
-        self._tunnel = Tunnel(client.transport, side.transport)
+        self._tunnel = Tunnel(client.transport, upstream)
         self._tunnel.from_client(self.ahead)
         self._tunnel.from_upstream(parser.upgraded_tail or b"")
         client.open_tunnel(self._tunnel)
@@ -542,7 +488,7 @@ class Exchange:
     def _end_tunnel(self, outcome: Outcome) -> None:
         """One side has closed: so does the other."""
         self._finishing = True
-        self._let_upstream_go(reusable=False)
+        self._leg.let_go(reusable=False)
         self._settle(outcome)
         self._delivery.break_off()
         self._finish()
@@ -554,7 +500,7 @@ class Exchange:
         self._guarded(lambda: self._upstream_lost(clean))
 
     def _upstream_lost(self, clean: bool) -> None:
-        parser = self._parser
+        parser = self._leg.parser
         if self._finishing or parser is None:
             return
         if self._tunnel is not None:
@@ -573,7 +519,7 @@ class Exchange:
         if self._collected is not None and self._head is not None:
             self._release_collected(self._head)
         self._attempt_error = code
-        self._let_upstream_go(reusable=False)
+        self._leg.let_go(reusable=False)
         if self.phase is not Phase.RELAYING:
             self._fail(Refused(code, self._request.upstream.name))
             return
@@ -648,7 +594,6 @@ class Exchange:
     def _client_lost(self) -> None:
         if self._finishing:
             return
-        attempt = self._attempt
         if self._tunnel is not None:
             self._end_tunnel(Outcome.COMPLETED)
             return
@@ -658,16 +603,13 @@ class Exchange:
             and settings.client_gone == "drain"
             and not self._closed
             and self._upload_done
-            and attempt is not None
-            and attempt.sent_ns is not None
+            and self._leg.sent_ns is not None
         ):
             self._drain_deadline_ns = _now() + int(settings.drain_seconds_max * 1e9)
             self._resume_upstream()
             return
         self._finishing = True
-        if self._connecting is not None:
-            self._connecting.cancel()
-        self._let_upstream_go(reusable=False)
+        self._leg.let_go(reusable=False)
         if self._tap is not None:
             self._tap.finish()
         relaying = self.phase is Phase.RELAYING
@@ -677,10 +619,7 @@ class Exchange:
     def client_paused(self) -> None:
         """The client's buffer is full: read no more from the upstream."""
         self._paused_ns = _now()
-        side = self._side
-        if side is not None and side.transport is not None and not self._upstream_paused:
-            side.transport.pause_reading()
-            self._upstream_paused = True
+        self._leg.pause()
 
     def client_resumed(self) -> None:
         """The client's buffer has room: read on."""
@@ -688,12 +627,10 @@ class Exchange:
         self._resume_upstream()
 
     def _resume_upstream(self) -> None:
-        side = self._side
-        if self._upstream_paused and side is not None and side.transport is not None:
+        if self._leg.is_paused:
             # No idle time was the upstream's while we were the ones who did not read.
             self._last_in_ns = _now()
-            self._upstream_paused = False
-            side.transport.resume_reading()
+            self._leg.resume()
 
     def interrupt(self) -> None:
         """We are going down and the call's time to finish is over."""
@@ -702,9 +639,7 @@ class Exchange:
     def _interrupt(self) -> None:
         if self._closed or self._finishing:
             return
-        if self._connecting is not None:
-            self._connecting.cancel()
-        self._let_upstream_go(reusable=False)
+        self._leg.let_go(reusable=False)
         if self.phase is Phase.RELAYING:
             self._finishing = True
             self._break_off(Outcome.INTERRUPTED, "draining")
@@ -724,12 +659,11 @@ class Exchange:
         if self._finishing:
             return
         idle = now - self._last_in_ns
-        attempt = self._attempt
         if self.phase is Phase.RECEIVING or not self._upload_done:
             if idle > limits.body_idle_seconds_max * 1e9:
                 self.body_broken(Refused("body_timeout"))
             return
-        if attempt is None or attempt.sent_ns is None:
+        if self._leg.sent_ns is None:
             return
         timeouts = self._request.upstream.settings.timeouts
         if self._drain_deadline_ns is not None:
@@ -761,10 +695,10 @@ class Exchange:
             return
         self._closed = True
         now = _now()
-        request, tap, attempt = self._request, self._tap, self._attempt
-        self._note_attempt(self._attempt_error)
-        if tap is not None and attempt is not None and attempt.first_byte_ns is not None:
-            answer_stages(self._stages, attempt.first_byte_ns, tap, now)
+        request, tap, leg = self._request, self._tap, self._leg
+        leg.note(self._head.status if self._head is not None else None, self._attempt_error)
+        if tap is not None and leg.first_byte_ns is not None:
+            answer_stages(self._stages, leg.first_byte_ns, tap, now)
         if self._usage_asked:
             self._facts.add(Fact.USAGE_ASKED)
         record, job = close_record(
@@ -776,9 +710,9 @@ class Exchange:
             status=status,
             error=error or self._attempt_error,
             stages=self._stages,
-            attempts=self._attempts,
+            attempts=leg.attempts,
             facts=self._facts,
-            sent=attempt is not None and attempt.sent_ns is not None,
+            sent=leg.sent_ns is not None,
             response_bytes=self._response_bytes,
             settle_started_ns=now,
         )
@@ -795,28 +729,6 @@ class Exchange:
             tap.release()
         if job is not None:
             self.worker.count_later(self.call_id, job)
-
-    def _note_attempt(self, error: str | None) -> None:
-        attempt = self._attempt
-        if attempt is None or (self._attempts and self._attempts[-1].number == attempt.number):
-            return
-        status = self._head.status if self._head is not None else None
-        name = self._request.upstream.name
-        self._attempts.append(attempt.record(self._started_ns, name, status, error, _now()))
-
-    def _let_upstream_go(self, *, reusable: bool) -> None:
-        """Keep the connection for another call, or close it at once."""
-        connection, self._connection = self._connection, None
-        side, self._side = self._side, None
-        if self._parser is not None:
-            self._parser.close()
-        if connection is None or side is None:
-            return
-        side.owner = None
-        if reusable and self._upload_done and not self._upstream_paused:
-            self._request.upstream.keep(connection, side)
-        else:
-            connection.close()
 
     def _finish(self) -> None:
         """Leave the client's connection to the next call, once this one's last bytes are out."""
@@ -852,7 +764,7 @@ class Exchange:
         self._finishing = True
         try:
             self._delivery.keep_alive = False
-            self._let_upstream_go(reusable=False)
+            self._leg.let_go(reusable=False)
             if not self._closed:
                 begun = self._delivery.begun or self.client_gone
                 if begun:
