@@ -53,6 +53,8 @@ def test_everything_is_the_owner_s_alone(tmp_path: Path) -> None:
 
 def test_a_scope_is_made_once(tmp_path: Path) -> None:
     """However many ask at once, a folder of journals has one name, and keeps it."""
+    (tmp_path / "j").mkdir()
+    (tmp_path / "j" / ".scope").write_bytes(b"spoilt")
     start = threading.Barrier(8)
     found: list[str] = []
 

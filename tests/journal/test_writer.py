@@ -225,6 +225,64 @@ def test_half_a_record_that_cannot_be_taken_back_ends_its_segment(tmp_path: Path
     assert len(disk.files) == 2
 
 
+def test_a_write_that_fails_half_way_costs_no_other_record(tmp_path: Path) -> None:
+    """D6: bytes that came onto the disk before an error are cut off, and none that follow them."""
+    writer, disk = memory_writer(segment_bytes=100_000)
+    writer.append(payload(1))
+    real = disk.write
+
+    def half(handle: int, data: bytes) -> int:
+        real(handle, data[:25])
+        raise OSError(errno.EIO, "Input/output error")
+
+    disk.write = half  # type: ignore[method-assign]
+    with pytest.raises(JournalUnwritable):
+        writer.append(payload(2))
+    disk.write = real  # type: ignore[method-assign]
+    writer.append(payload(3))
+    disk.fault = lambda name, number: 5 if name == "write" else None
+    with pytest.raises(JournalUnwritable):
+        writer.append(payload(4))
+    assert saved(disk, tmp_path) == [1, 3]
+
+
+def test_a_segment_made_in_a_second_try_is_the_same_to_a_reader(tmp_path: Path) -> None:
+    """D6: what a reader saw of a half-made segment stands at its place in the next try, too."""
+    writer, disk = memory_writer(segment_bytes=200)
+    for number in range(1, 5):
+        writer.append(payload(number))
+    under_way = writer.begin_sync()
+    assert under_way is not None
+    writes = []
+
+    def fault(name: str, number: int) -> Exception | int | None:
+        writes.append(name)
+        return 3 if name == "write" and writes.count("write") == 4 else None
+
+    disk.fault = fault  # the header and two frames go in, the third in part
+    frozen: list[bytes] = []
+    real = disk.truncate
+
+    def look(handle: int, size: int) -> None:
+        frozen.append(bytes(list(disk.files.values())[-1].data))
+        real(handle, size)
+
+    disk.truncate = look  # type: ignore[method-assign]
+    while not frozen:
+        try:
+            writer.append(payload(writer.sequence + 1))
+        except JournalUnwritable:
+            break
+    under_way.run()
+    assert writer.finish_sync(under_way)
+    writer.append(payload(writer.sequence + 1))
+    again = bytes(list(disk.files.values())[-1].data)
+    seen = [number for number, _ in reference.frames(frozen[0])]
+    assert seen == [1, 2]
+    assert again[: len(frozen[0])] == frozen[0]
+    assert saved(disk, tmp_path) == list(range(1, writer.sequence + 1))
+
+
 def test_a_full_disk_is_not_filled_with_empty_files() -> None:
     """D6: however often no segment can be made, the tries leave one file behind at most."""
     writer, disk = memory_writer(lambda name, number: 0 if name == "write" else None)

@@ -18,7 +18,7 @@ from taximeter.call import Outcome, UsageSource
 from taximeter.journal import JournalWriter, Position, journals
 from taximeter.journal import _layout as layout
 from taximeter.journal._format import SegmentHeader
-from taximeter.ledger import LeaseLost, Ledger
+from taximeter.ledger import ENTRIES_MAX, LeaseLost, Ledger
 from taximeter.ledger import _engine as engine
 from taximeter.recorder import Recorder
 from taximeter.recorder import _reclaim as reclaim
@@ -574,6 +574,14 @@ def test_every_pass_reads_a_bounded_part(world: World) -> None:
         before = recorder.stats.booked
     recorder.close()
     assert len(world.numbers()) == 29_999
+
+
+def test_more_than_a_batch_takes_is_booked_in_parts(world: World) -> None:
+    """D8: what becomes ready at once may be more than one transaction takes; none is left out."""
+    world.journal(*(opened(number) for number in range(1, ENTRIES_MAX + 500)))
+    recorder = world.record()
+    assert world.numbers(Outcome.INTERRUPTED) == list(range(1, ENTRIES_MAX + 500))
+    assert recorder.stats.repeated == 0
 
 
 def test_drafts_of_dead_writers_go(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from taximeter.journal._format import JournalError
@@ -31,6 +32,8 @@ LOST_NAME = "lost"
 QUARANTINE_NAME = "quarantine"
 SCOPE_NAME = ".scope"
 RECORDER_LOCK_NAME = ".recorder.lock"
+SCOPE_TRIES_MAX = 500
+"""Tries, 10 ms apart, to be the one who names a folder: it takes another one milliseconds."""
 
 _SCOPE = re.compile(r"[0-9a-f]{12}")
 _JOURNAL = re.compile(r"[0-9a-f]{12}-[0-9]{13}-[0-9]{2,}-[0-9a-f]{8}")
@@ -49,34 +52,54 @@ def scope_of(root: Path) -> str:
     """
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = root / SCOPE_NAME
-    for _ in range(3):
-        try:
-            found = path.read_text(encoding="ascii")
-        except (FileNotFoundError, UnicodeDecodeError):
-            found = ""
-        if _SCOPE.fullmatch(found):
-            return found
-        _make_scope(root, path, replace=path.exists())
-    raise JournalError(f"{path} cannot be made", hint="look who else writes to data_dir")
+    scope = _read_scope(path)
+    if scope is None:
+        with _locked(root):
+            # Another may have been quicker while this one waited.
+            scope = _read_scope(path) or _make_scope(root, path)
+    return scope
 
 
-def _make_scope(root: Path, path: Path, *, replace: bool) -> None:
+def _read_scope(path: Path) -> str | None:
+    try:
+        found = path.read_bytes().decode("ascii", "replace")
+    except FileNotFoundError:
+        return None
+    return found if _SCOPE.fullmatch(found) else None
+
+
+def _make_scope(root: Path, path: Path) -> str:
     names = journals(root)
     scope = names[-1].partition("-")[0] if names else secrets.token_hex(6)
-    draft = root / f"{SCOPE_NAME}-{secrets.token_hex(4)}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    draft = root / f"{SCOPE_NAME}-draft"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
     handle = os.open(draft, flags, 0o600)
     try:
         os.write(handle, scope.encode("ascii"))
         os.fsync(handle)
     finally:
         os.close(handle)
-    if replace:
-        draft.replace(path)
-        return
-    with contextlib.suppress(FileExistsError):
-        os.link(draft, path)  # fails, unlike a rename, if another has been quicker
-    draft.unlink()
+    draft.replace(path)
+    return scope
+
+
+@contextlib.contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for wait in (*[0.01] * SCOPE_TRIES_MAX, None):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if wait is None:
+                    raise JournalError(
+                        f"{root} stays locked", hint="look for a process that has stopped there"
+                    ) from None
+                time.sleep(wait)
+        yield
+    finally:
+        os.close(handle)
 
 
 def new_name(scope: str, worker: int) -> str:
