@@ -35,6 +35,43 @@ writer.close()
 """
 
 
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+from taximeter.journal import JournalUnwritable, JournalWriter
+from tests.journal.make import payload
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+writer, refused = JournalWriter.begin(Path(sys.argv[1]), 0), []
+for number in range(1, 501):
+    try:
+        writer.append(payload(number))
+    except JournalUnwritable:
+        refused.append(number)
+writer.close()
+print(*refused)
+"""
+
+
+def test_a_file_that_cannot_grow_is_followed_by_another(tmp_path: Path) -> None:
+    """D6: where the system itself refuses, in part and then whole, writing goes on elsewhere."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, tmp_path],
+        capture_output=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(["proxy", "."])},
+        cwd=Path(__file__).parents[2],
+    )
+    refused = {int(each) for each in done.stdout.split()}
+    (name,) = journals(tmp_path)
+    reader = JournalReader(tmp_path / name)
+    found = [each for _ in range(9) for each in numbers_of([r.payload for r in reader.read(500)])]
+    assert found == [number for number in range(1, 501) if number not in refused]
+    assert 0 < len(refused) <= 2 * len(list(reader.directory.glob("*.journal")))
+    assert reader.finished
+    assert not reader.stats.lossy
+
+
 def start(root: Path, count: int, policy: str = "interval") -> subprocess.Popen[bytes]:
     """Start a process that writes `count` records, and says how far it is."""
     paths = os.pathsep.join(["proxy", "."])

@@ -41,6 +41,10 @@ UNSYNCED_BYTES_MAX = 8 * 1024 * 1024
 """Frames kept for a failed `fdatasync`; at the bound `append` synchronises first."""
 
 
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Errors that another file would meet, too."""
+
+
 class SyncPolicy(StrEnum):
     """When a frame is power-safe. All are process-safe: they survive `kill -9`."""
 
@@ -209,6 +213,8 @@ class JournalWriter:
         except OSError as error:
             self.write_failures += 1
             self._cut_back(handle)  # some of it may have been written all the same
+            if error.errno not in _NO_ROOM:
+                self._dirty_tail = True  # it may be this file that is at fault: try another
             raise JournalUnwritable(
                 f"the journal cannot be written: {error.strerror}", errno=error.errno
             ) from error
