@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.clients._bench import Bench
 from tests.clients._ways import Way
 from tests.rig import Script
 from tests.rig.taximeter import Taximeter
@@ -42,3 +44,21 @@ def way(request: pytest.FixtureRequest, running: Upstream) -> Iterator[Way]:
         return
     meter: Taximeter = request.getfixturevalue("meter")
     yield Way(meter.url, running, meter, time.time_ns())
+
+
+@pytest.fixture
+def bench(running: Upstream, meter: Taximeter) -> Bench:
+    """The folder's upstream and Taximeter, with nothing seen yet."""
+    running.reset()
+    running.default = Script()
+    return Bench(running, meter)
+
+
+@pytest.fixture
+def own(running: Upstream, tmp_path: Path) -> Iterator[Bench]:
+    """A Taximeter of the test's own, to be killed or drained; it pings after a second."""
+    running.reset()
+    running.default = Script()
+    upstreams = {"openai": {"url": running.url, "dialect": "openai"}}
+    with Taximeter(tmp_path, upstreams, relay={"ping_seconds": 1}) as meter:
+        yield Bench(running, meter)

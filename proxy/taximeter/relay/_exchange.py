@@ -137,6 +137,8 @@ class Exchange:
         except Refused as refused:
             # Told to the client when its body has come, or soon: so that it can hear it.
             self._refusal = refused
+            if request.message.refusal is not None:
+                self._delivery.keep_alive = False  # a sender of such heads may mean no good
             return
         if request.expects_continue:
             self._delivery.go_on()
