@@ -18,7 +18,7 @@ from taximeter.call import Outcome, UsageSource
 from taximeter.journal import JournalWriter, Position, journals
 from taximeter.journal import _layout as layout
 from taximeter.journal._format import SegmentHeader
-from taximeter.ledger import ENTRIES_MAX, LeaseLost, Ledger
+from taximeter.ledger import ENTRIES_MAX, Batch, LeaseLost, Ledger, Parked
 from taximeter.ledger import _engine as engine
 from taximeter.recorder import Recorder
 from taximeter.recorder import _reclaim as reclaim
@@ -520,6 +520,22 @@ def test_records_of_no_known_kind_are_told(world: World, caplog: pytest.LogCaptu
     assert world.numbers() == [1, 2]
     assert recorder.stats.unreadable_records == 1
     assert any("no meaning" in each for each in caplog.messages)
+
+
+def test_a_parked_call_of_no_known_kind_is_told(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """D11: what cannot be read back from the waiting room stays there, and stops nobody."""
+    scope = layout.scope_of(world.root)
+    lease = world.ledger.take_lead("test", scope)
+    parked = Parked(call_id(1), "gone", b"?")
+    world.ledger.commit(Batch(lease=lease, scope=scope, park=[parked]))
+    world.journal(*whole([2]))
+    recorder = world.record()
+    assert world.numbers() == [2]
+    assert recorder.stats.unreadable_records == 1
+    assert world.ledger.load(scope).parked == {call_id(1): parked}
+    assert any("cannot be read back" in each for each in caplog.messages)
 
 
 def test_a_row_the_ledger_will_not_take_is_set_aside(

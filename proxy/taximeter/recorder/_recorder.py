@@ -170,6 +170,9 @@ class Recorder:
                 record = decoded(parked.record)
                 if isinstance(record, Opened):
                     self._orphans.setdefault(parked.journal, []).append(record)
+                else:
+                    self.stats.unreadable_records += 1
+                    log.error("A call under way cannot be read back; it stays in `parked`.")
 
         self._insist(lead)
         log.info("Booking into %s.", self._ledger.place)
