@@ -370,5 +370,5 @@ class CallIds:
         # Version 7 stands above the low 12 bits of the stamp, variant 10 above the random tail.
         high = (stamp >> 12 << 16) | 0x7000 | (stamp & 0xFFF)
         low = 0x8000_0000_0000_0000 | random.getrandbits(62)
-        digits = f"{high:016x}{low:016x}"
+        digits = (high << 64 | low).to_bytes(16, "big").hex()
         return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
