@@ -58,15 +58,21 @@ _TELLING: Final = re.compile(rb'"(?:usage|error|finish_reason)"(?!\s*:\s*null\b)
 
 _ENDING: Final = re.compile(rb'"finish_reason"(?!\s*:\s*null\b)')
 
+_CONTENT: Final = b'"content":"'
+_REMEMBERED_BYTES_MAX: Final = 2048
+"""Chunks longer than this are not taken for a pattern."""
+
 
 class OpenAiReader(SseReader):
     """Reads any stream of the OpenAI family."""
 
-    __slots__ = ("_chunks", "_image_done", "_late_usage", "_provider")
+    __slots__ = ("_after", "_before", "_chunks", "_image_done", "_late_usage", "_provider")
 
     def __init__(self, provider: str | None, drop_usage: bool) -> None:
         super().__init__(drop_usage)
         self._provider = provider
+        self._before = self._after = b""
+        """What stood before and after the content of the last dull chunk."""
         self._chunks = False
         """Chunks with `choices` have been seen: this is a chat or a completion."""
         self._image_done = False
@@ -75,10 +81,24 @@ class OpenAiReader(SseReader):
         """Usage of a chunk with choices (sent with every chunk by some), not yet looked at."""
 
     def _is_dull(self, data: bytes) -> bool:
+        before, after = self._before, self._after
+        if before and data.startswith(before) and data.endswith(after):
+            # The same as a chunk found dull before, but for what stands in its content.
+            content, end = len(before), len(data) - len(after)
+            if (
+                content <= end
+                and data.find(b'"', content, end) < 0
+                and data.find(b"\n", content, end) < 0
+                and data.find(b"\r", content, end) < 0
+            ):
+                return True
         if data[-3:] != b"}\n\n" or data.find(b"\r") >= 0:
             return False
         if self._chunks and data[:5] == b"data:":
-            return data.find(b"\n") == len(data) - 2 and _TELLING.search(data) is None
+            dull = data.find(b"\n") == len(data) - 2 and _TELLING.search(data) is None
+            if dull:
+                self._remember(data)
+            return dull
         # Typed events: the name is in the first line, and a delta has nothing but text.
         line_end = data.find(b"\n")
         return (
@@ -87,6 +107,16 @@ class OpenAiReader(SseReader):
             and data.startswith(b"data:", line_end + 1)
             and data.find(b"\n", line_end + 1) == len(data) - 2
         )
+
+    def _remember(self, data: bytes) -> None:
+        """Keep what surrounds the content of a dull chunk: the next one likely has the same."""
+        start = data.find(_CONTENT)
+        if start < 0 or len(data) > _REMEMBERED_BYTES_MAX:
+            return
+        start += len(_CONTENT)
+        end = data.find(b'"', start)
+        if end > start and b"\\" not in data[start:end]:
+            self._before, self._after = data[:start], data[end:]
 
     def _read_event(self, event: bytes, data: bytes) -> bool:
         if data.startswith(b"[DONE]"):
