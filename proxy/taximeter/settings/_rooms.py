@@ -102,7 +102,9 @@ class Journal(Section):
         16 * MEBI, ge=64 * 1024, le=GIBI, description="Size of one file of the journal."
     )
     bytes_max: Bytes = Field(
-        GIBI, ge=MEBI, description="Most the journal may take when the recorder falls behind."
+        GIBI,
+        ge=MEBI,
+        description="Most that all journals together may take when the recorder falls behind.",
     )
     when_full: Literal["fail_open", "fail_closed"] = Field(
         "fail_open",
