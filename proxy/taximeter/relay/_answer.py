@@ -50,10 +50,10 @@ class AnswerParser:
     """Reads one answer. `feed` it bytes; then look at what has become known."""
 
     __slots__ = (
+        "_bare_bytes",
         "_body",
         "_fields",
         "_has_no_body",
-        "_head_bytes",
         "_keep_alive",
         "_parser",
         "_reason",
@@ -71,7 +71,7 @@ class AnswerParser:
         self._fields: list[tuple[bytes, bytes]] = []
         self._reason = b""
         self._body: list[bytes] = []
-        self._head_bytes = 0
+        self._bare_bytes = 0
         self._keep_alive = False
         self.head: Head | None = None
         self.interim: list[Head] = []
@@ -103,15 +103,14 @@ class AnswerParser:
             if not self.complete:
                 raise MalformedAnswer(type(error).__name__) from None
             self.surplus = True
-        if self.head is None:
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES_MAX:
-                raise MalformedAnswer("the head does not end")
-        elif len(self.trailers) > 64:
-            raise MalformedAnswer("too many trailers")
         body = self._body
         if not body:
+            # A head, trailers, chunk extensions: llhttp itself would read them without end.
+            self._bare_bytes += len(data)
+            if self._bare_bytes > HEAD_BYTES_MAX:
+                raise MalformedAnswer("neither the head nor the body goes on")
             return b""
+        self._bare_bytes = 0
         if len(body) == 1:
             return body.pop()
         joined = b"".join(body)
@@ -177,6 +176,8 @@ class AnswerParser:
         _decide_framing(head)
         if self._has_no_body or status in (204, 304):
             head.framing = Framing.NONE
+            if status == 204:
+                head.length = None  # RFC 9110, 8.6: there must be none
             self.complete = True
         self.head = head
 

@@ -32,6 +32,11 @@ FIELDS_MAX = 256
 """Header fields of a request."""
 WAITING_MAX = 64
 """Requests parsed ahead: as many as fit into one read; a client that sends more is refused."""
+FRAMING_BYTES_MAX = 4096
+"""What a head may have beside its target, names and values: line ends, padding."""
+HEADLESS_BYTES_MAX = 64 * 1024
+"""Bytes of a request's body that may come in a row without being body: chunk extensions,
+trailers. llhttp puts no bound on them."""
 LINGER_SECONDS = 2.0
 LINGER_BYTES_MAX = 4 * 1024 * 1024
 """After an answer that came before the request's end: how much more of that is read and thrown
@@ -42,9 +47,11 @@ class Message:
     """One request as it is parsed."""
 
     __slots__ = (
+        "broken",
         "complete",
         "exchange",
         "fields",
+        "framing",
         "http10",
         "keep_alive",
         "method",
@@ -61,28 +68,50 @@ class Message:
         self.http10 = False
         self.keep_alive = True
         self.upgrade = False
+        self.framing = b""
+        """The header line that says how its body ends, if it asks for an upgrade, too."""
         self.refusal: Refused | None = None
         """What is wrong with its head."""
+        self.broken: Refused | None = None
+        """What is wrong with its body, found before its exchange began."""
         self.pieces: list[bytes] = []
         """Body bytes that came before its exchange began."""
         self.complete = False
         self.exchange: Exchange | None = None
+
+    @property
+    def wants_websocket(self) -> bool:
+        """Whether it asks for the one upgrade that is passed on."""
+        return (
+            self.upgrade
+            and self.method == b"GET"
+            and any(
+                name.lower() == b"upgrade" and value.strip().lower() == b"websocket"
+                for name, value in self.fields
+            )
+        )
 
 
 class ClientSide(asyncio.Protocol):
     """Parses one client's requests and sees that each gets its exchange."""
 
     __slots__ = (
+        "_body_paused",
+        "_closing_since",
         "_discarded_bytes",
         "_exchange",
         "_fields",
+        "_full_since",
+        "_head_begun",
         "_head_bytes",
         "_lingering_since",
         "_message",
         "_parser",
         "_reading_paused",
+        "_resumed",
         "_stopped",
         "_target",
+        "_unmoved_bytes",
         "_waiting",
         "_worker",
         "head_since",
@@ -97,13 +126,25 @@ class ClientSide(asyncio.Protocol):
         self._fields: list[tuple[bytes, bytes]] = []
         self._target = b""
         self._head_bytes = 0
+        self._head_begun = False
+        """Some of a head is here, not all of it."""
         self._message: Message | None = None
         """The request whose body is being parsed."""
+        self._resumed: Message | None = None
+        """A request whose body a parser of its own is to find."""
         self._exchange: Exchange | None = None
         self._waiting: deque[Message] = deque()
+        self._body_paused = False
+        """The call under way wants no more of its body for now."""
         self._reading_paused = False
+        self._unmoved_bytes = 0
+        """Bytes read since the last that were a body, or a head's or a message's end."""
         self._stopped = False
         """Nothing more is parsed: the connection ends with the call under way."""
+        self._full_since: float | None = None
+        """Since when the client has not taken what is written to it."""
+        self._closing_since: float | None = None
+        """Since when all that is left is to be rid of the last bytes."""
         self._lingering_since: float | None = None
         self._discarded_bytes = 0
         self.transport: asyncio.Transport | None = None
@@ -124,18 +165,29 @@ class ClientSide(asyncio.Protocol):
         if self._stopped or self.tunnel is not None:
             self._take_unparsed(data)
             return
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._after_upgrade(data[upgrade.args[0] :])
+        self._unmoved_bytes += len(data)
+        while data:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self._after_upgrade(data[upgrade.args[0] :])
+            except httptools.HttpParserError as error:
+                self._malformed(error)
+                return
+            else:
+                break
+        if self._message is not None:
+            if self._unmoved_bytes > HEADLESS_BYTES_MAX:
+                self._refuse_unparsed(Refused("malformed_request", "the body does not go on"))
             return
-        except httptools.HttpParserError as error:
-            self._malformed(error)
+        if not self._head_begun or self._stopped:
             return
-        if self._message is None and self.head_since is None and self._fields:
+        if self.head_since is None and self._exchange is None:
             self.head_since = self._worker.loop.time()
-        if self._head_bytes > self._worker.head_bytes_max:
-            self._refuse_unparsed(Refused("head_too_large", str(self._worker.head_bytes_max)))
+        # llhttp tells of a field when it is over: one without an end shows in the bytes only.
+        most = self._worker.head_bytes_max
+        if self._head_bytes > most or self._unmoved_bytes > most + FRAMING_BYTES_MAX:
+            self._refuse_unparsed(Refused("head_too_large", str(most)))
 
     def eof_received(self) -> bool:
         return False
@@ -149,14 +201,19 @@ class ClientSide(asyncio.Protocol):
             self._exchange.client_lost()
 
     def pause_writing(self) -> None:
+        self._full_since = self._worker.loop.time()
         if self._exchange is not None:
             self._exchange.client_paused()
 
     def resume_writing(self) -> None:
+        self._full_since = None
         if self._exchange is not None:
             self._exchange.client_resumed()
 
     # == llhttp's calls. None may raise. ======================================================
+
+    def on_message_begin(self) -> None:
+        self._head_begun = True
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -169,12 +226,25 @@ class ClientSide(asyncio.Protocol):
         self._head_bytes += len(name) + len(value) + 4
 
     def on_headers_complete(self) -> None:
+        self._unmoved_bytes = 0
+        self._head_begun = False
+        if self._stopped:
+            return  # the answer before this request has ended the connection
+        if self._resumed is not None:
+            self._message, self._resumed = self._resumed, None
+            self._target, self._fields, self._head_bytes = b"", [], 0
+            return
         message = Message(self._parser.get_method(), self._target, self._fields)
         message.keep_alive = self._parser.should_keep_alive()
         message.upgrade = self._parser.should_upgrade()
         version = self._parser.get_http_version()
         message.http10 = version == "1.0"
         message.refusal = _checked(message, version, self._head_bytes, self._worker.head_bytes_max)
+        if message.upgrade:
+            message.framing = _framing_of(message)
+        if message.refusal is not None:
+            # Where one such request ends, and another begins, is not for us to guess.
+            message.keep_alive = False
         self._target, self._fields, self._head_bytes = b"", [], 0
         self._message = message
         self.head_since = self.idle_since = None
@@ -182,11 +252,12 @@ class ClientSide(asyncio.Protocol):
             self._begin(message)
         elif len(self._waiting) < WAITING_MAX:
             self._waiting.append(message)
-            self._pause_reading()
+            self._pace_reading()
         else:
             self._stopped = True
 
     def on_body(self, body: bytes) -> None:
+        self._unmoved_bytes = 0
         message = self._message
         if message is None:
             return
@@ -196,8 +267,12 @@ class ClientSide(asyncio.Protocol):
             message.pieces.append(body)
 
     def on_message_complete(self) -> None:
+        self._unmoved_bytes = 0
         message, self._message = self._message, None
         if message is None:
+            return
+        if message.framing and message.refusal is None:
+            self._resumed = message
             return
         message.complete = True
         if message.exchange is not None:
@@ -207,6 +282,8 @@ class ClientSide(asyncio.Protocol):
 
     def _begin(self, message: Message) -> None:
         exchange = self._exchange = message.exchange = Exchange(self._worker, self, message)
+        if self._full_since is not None:
+            exchange.client_paused()  # the answer before has not been taken yet
         exchange.begin()
 
     def exchange_ended(self, exchange: Exchange, keep_alive: bool) -> None:
@@ -214,44 +291,54 @@ class ClientSide(asyncio.Protocol):
         if exchange is not self._exchange:
             return
         self._exchange = None
+        self._body_paused = False
         if self._message is not None:
             self._message.exchange = None
         transport = self.transport
         if transport is None:
             return
-        if not keep_alive or (self._stopped and not self._waiting):
+        if not keep_alive or ((self._stopped or self._worker.draining) and not self._waiting):
             self._end(transport)
         elif self._waiting:
             self._worker.loop.call_soon(self._next)
         else:
-            self.idle_since = self._worker.loop.time()
-            self._resume_reading()
+            now = self._worker.loop.time()
+            self.idle_since = now
+            if self._head_begun:
+                self.head_since = now
+            self._pace_reading()
 
     def _next(self) -> None:
         if self.transport is None or self._exchange is not None or not self._waiting:
             return
         message = self._waiting.popleft()
+        # What a client says behind such a request waits for the upstream's word.
+        self._body_paused = message.wants_websocket
         self._begin(message)
         for piece in message.pieces:
             if message.exchange is not None:
                 message.exchange.body_received(piece)
         message.pieces = []
-        if message.complete and message.exchange is not None:
-            message.exchange.body_complete()
-        if not self._waiting:
-            self._resume_reading()
+        if message.exchange is not None:
+            if message.broken is not None:
+                message.exchange.body_broken(message.broken)
+            elif message.complete:
+                message.exchange.body_complete()
+        self._pace_reading()
 
     def _end(self, transport: asyncio.Transport) -> None:
-        """End the connection. A request still coming is read on a little, and thrown away."""
+        """End the connection. What still comes is read on a little, and thrown away: a close
+        before it has been read would be a reset, and might take the answer with it.
+        """
         self._waiting.clear()
-        if self._message is None or not transport.can_write_eof():
-            self._stopped = True
+        self._stopped = True
+        self._closing_since = self._worker.loop.time()
+        if transport.is_closing() or not transport.can_write_eof():
             transport.close()
             return
-        self._stopped = True
-        self._lingering_since = self._worker.loop.time()
+        self._lingering_since = self._closing_since
         transport.write_eof()
-        self._resume_reading()
+        self._pace_reading()
 
     def _take_unparsed(self, data: bytes) -> None:
         if self.tunnel is not None and self._exchange is not None:
@@ -261,18 +348,35 @@ class ClientSide(asyncio.Protocol):
             if self._discarded_bytes > LINGER_BYTES_MAX and self.transport is not None:
                 self.transport.abort()
 
-    def _after_upgrade(self, tail: bytes) -> None:
-        """Go on behind a request that asks for an upgrade: there llhttp has stopped."""
+    def _after_upgrade(self, tail: bytes) -> bytes:
+        """Go on behind a request that asks for an upgrade: there llhttp has stopped.
+
+        Give the bytes to go on with: the beginning of the next request, or of this one's body.
+        llhttp takes a request for an upgrade to have none, but there are clients (Java's is one)
+        that ask for h2c with every first request.
+        """
+        resumed = self._resumed
+        if resumed is not None:
+            ending = b"" if resumed.keep_alive else b"Connection: close\r\n"
+            head = b"POST / HTTP/1.1\r\n%b\r\n%b\r\n" % (resumed.framing, ending)
+            resumed.framing = b""
+            self._parser = httptools.HttpRequestParser(self)
+            return head + tail
         exchange = self._exchange
         if exchange is not None and exchange.wants_tunnel:
-            self._pause_reading()
             exchange.ahead = tail
+            self._stopped = self._body_paused = True
+            self._pace_reading()
+            return b""
+        if self._waiting and self._waiting[-1].wants_websocket:
+            # What follows is HTTP only if it is refused, and that is not known before its turn.
             self._stopped = True
-            return
+        if self._stopped:
+            return b""
         # An upgrade that we do not take part in: the bytes that follow are the next request.
         self._parser = httptools.HttpRequestParser(self)
-        if tail:
-            self.data_received(tail)
+        self._unmoved_bytes = len(tail)
+        return tail
 
     def _malformed(self, error: Exception) -> None:
         # What exactly was wrong may quote what the client sent: the kind must do.
@@ -284,43 +388,46 @@ class ClientSide(asyncio.Protocol):
 
     def _refuse_unparsed(self, refused: Refused) -> None:
         """What came is no request. A call under way is not harmed unless it was its own body."""
+        if self._stopped:
+            return
         self._stopped = True
         self.head_since = None
         message, self._message = self._message, None
-        if message is not None and message.exchange is not None:
-            message.exchange.body_broken(refused)
-        elif self._exchange is None:
-            transport = self.transport
-            if transport is not None:
-                self._worker.answer_unparsed(self, refused)
-                self._message = message
-                transport.close()
+        if message is not None:
+            message.broken = refused
+            if message.exchange is not None:
+                message.exchange.body_broken(refused)
+        elif self._exchange is None and self.transport is not None:
+            self._worker.answer_unparsed(self, refused)
+            self._end(self.transport)
 
     # == for exchanges ========================================================================
 
     def pause_body(self) -> None:
         """Read no more of a body that the upstream does not take."""
-        self._pause_reading()
+        self._body_paused = True
+        self._pace_reading()
 
     def resume_body(self) -> None:
         """Read on."""
-        if not self._waiting:
-            self._resume_reading()
+        self._body_paused = False
+        self._pace_reading()
 
     def open_tunnel(self, tunnel: object) -> None:
         """From now on the client's bytes are not HTTP."""
         self.tunnel = tunnel
-        self._resume_reading()
+        self.resume_body()
 
-    def _pause_reading(self) -> None:
-        if not self._reading_paused and self.transport is not None:
-            self._reading_paused = True
-            self.transport.pause_reading()
-
-    def _resume_reading(self) -> None:
-        if self._reading_paused and self.transport is not None:
-            self._reading_paused = False
-            self.transport.resume_reading()
+    def _pace_reading(self) -> None:
+        """Read, or read no more: while a request waits for its turn, or a body for room."""
+        transport, pause = self.transport, self._body_paused or bool(self._waiting)
+        if pause == self._reading_paused or transport is None or transport.is_closing():
+            return
+        self._reading_paused = pause
+        if pause:
+            transport.pause_reading()
+        else:
+            transport.resume_reading()
 
     # == for the worker =======================================================================
 
@@ -329,7 +436,13 @@ class ClientSide(asyncio.Protocol):
         """Whether no call is under way."""
         return self._exchange is None
 
-    def tick(self, now: float, head_seconds_max: float, keepalive_seconds: float) -> None:
+    def tick(
+        self,
+        now: float,
+        head_seconds_max: float,
+        keepalive_seconds: float,
+        write_idle_seconds_max: float,
+    ) -> None:
         """Look after the connection's own deadlines."""
         transport = self.transport
         if transport is None:
@@ -337,14 +450,25 @@ class ClientSide(asyncio.Protocol):
         lingered = self._lingering_since is not None and (
             now - self._lingering_since > LINGER_SECONDS
         )
-        if lingered or (self.head_since is not None and now - self.head_since > head_seconds_max):
+        # A call under way has deadlines of its own. What is left of the last one has this.
+        untaken = self._exchange is None and (self._closing_since or self._full_since)
+        if (
+            lingered
+            or (self.head_since is not None and now - self.head_since > head_seconds_max)
+            or (untaken and now - untaken > write_idle_seconds_max)
+        ):
             transport.abort()
-        elif self.idle_since is not None and now - self.idle_since > keepalive_seconds:
+        elif (
+            self.idle_since is not None
+            and self._closing_since is None
+            and now - self.idle_since > keepalive_seconds
+        ):
+            self._closing_since = now
             transport.close()
 
     def close_idle(self) -> None:
         """We are going down: end the connection, at once or with the call under way."""
-        if self._exchange is None and self.transport is not None:
+        if self._exchange is None and not self._waiting and self.transport is not None:
             self.transport.close()
 
 
@@ -356,17 +480,28 @@ def _checked(
         return Refused("version_refused")
     if head_bytes > head_bytes_max or len(message.fields) > FIELDS_MAX:
         return Refused("head_too_large", str(head_bytes_max))
-    hosts = 0
+    if message.method in (b"CONNECT", b"TRACE"):
+        return Refused("method_refused")
+    hosts = codings = 0
     for name, value in message.fields:
         size = len(name)
         if size == 4 and name.lower() == b"host":
             hosts += 1
-        elif (
-            size == 17
-            and name.lower() == b"transfer-encoding"
-            and (value.lower() != b"chunked" or message.http10)
-        ):
-            return Refused("malformed_request", "the transfer coding is not chunked")
+        elif size == 17 and name.lower() == b"transfer-encoding":
+            codings += 1
+            if value.lower() != b"chunked" or message.http10 or codings > 1:
+                return Refused("malformed_request", "the transfer coding is not chunked")
+    if message.wants_websocket and _framing_of(message):
+        return Refused("malformed_request", "an upgrade with a body")
     if hosts > 1 or (hosts == 0 and not message.http10):
         return Refused("malformed_request", "there must be one Host")
     return None
+
+
+def _framing_of(message: Message) -> bytes:
+    """Give the header line that says how a request's body ends; b"" if it has none."""
+    for name, value in message.fields:
+        lowered = name.lower()
+        if lowered == b"transfer-encoding" or (lowered == b"content-length" and value.strip(b"0 ")):
+            return name + b": " + value
+    return b""

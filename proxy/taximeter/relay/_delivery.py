@@ -122,7 +122,9 @@ class Delivery:
         )
 
     def write(self, body: bytes) -> None:
-        """Pass body bytes on."""
+        """Pass body bytes on. There must be some: an empty chunk would be the end."""
+        if not body:
+            return
         if self._chunked:
             body = b"%x\r\n%b\r\n" % (len(body), body)
         if self._pending:

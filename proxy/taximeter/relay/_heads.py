@@ -95,7 +95,9 @@ class RequestHead:
                 else:
                     passed.append(field)
             else:
-                if kind != _TAKEN:
+                if name == b"connection" and name in noted:
+                    noted[name] += b"," + field[1]
+                elif kind != _TAKEN:
                     noted.setdefault(name, field[1])
                 if kind == _PASSED_NOTED:
                     passed.append(field)

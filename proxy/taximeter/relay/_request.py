@@ -16,7 +16,7 @@ from taximeter.relay._upstream import Upstream
 
 if TYPE_CHECKING:
     from taximeter.relay._client import Message
-    from taximeter.relay._worker import RelayWorker
+    from taximeter.relay._worker import RelayWorker, Snapshot
 
 PEEK_BYTES = 64 * 1024
 """How much is read of a body that is going to be streamed: fields stand at its beginning."""
@@ -95,8 +95,6 @@ class Request:
         message = self.message
         if message.refusal is not None:
             raise message.refusal
-        if self.method in ("CONNECT", "TRACE"):
-            raise Refused("method_refused")
         self._route = route = self._snapshot.routes.find(message.target.decode("latin-1"))
         self.upstream = upstream = route.upstream
         self.dialect = dialect_for(upstream.settings.dialect, route.path)
@@ -105,10 +103,8 @@ class Request:
         self.routed = True
         self.head = head = RequestHead(message.fields, upstream.field_plan)
         noted = head.noted
-        if message.upgrade:
-            upgrade = noted.get(b"upgrade", b"").strip()
-            if upgrade.lower() == b"websocket" and self.method == "GET":
-                self.upgrade = upgrade
+        if message.upgrade and message.wants_websocket:
+            self.upgrade = noted[b"upgrade"].strip()
         expect = noted.get(b"expect")
         if expect is not None and expect.lower() != b"100-continue":
             raise Refused("expectation_refused")
@@ -276,6 +272,11 @@ class Request:
             ),
             client_retry=int(retry) if retry.isdigit() and len(retry) < 5 else None,
         )
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The settings it began under."""
+        return self._snapshot
 
     def release(self) -> None:
         """Give back the memory the body took."""
