@@ -73,6 +73,9 @@ PROBLEMS: dict[str, Problem] = {
     "upstream_first_byte_timeout": Problem(
         504, Fault.UPSTREAM, "The upstream {detail} did not begin to answer in time."
     ),
+    "upstream_send_timeout": Problem(
+        504, Fault.UPSTREAM, "The upstream {detail} stopped taking the request."
+    ),
     "upstream_disconnected": Problem(
         502, Fault.UPSTREAM, "The upstream {detail} closed the connection before it answered."
     ),

@@ -39,7 +39,7 @@ from taximeter.relay._tunnel import Tunnel
 
 if TYPE_CHECKING:
     from taximeter.relay._client import ClientSide, Message
-    from taximeter.relay._worker import RelayWorker
+    from taximeter.relay._worker import RelayWorker, Snapshot
 
 log = logging.getLogger("taximeter.relay")
 
@@ -78,7 +78,9 @@ class Exchange:
         "_started_ns",
         "_tap",
         "_tunnel",
+        "_unsent",
         "_upload_done",
+        "_upstream_full_ns",
         "_usage_asked",
         "ahead",
         "call_id",
@@ -111,6 +113,11 @@ class Exchange:
         self._leg = Leg(self._started_ns)
         self._attempt_error: str | None = None
         self._upload_done = True
+        self._unsent = bytearray()
+        """Pieces of a long body that were read together with what made the call go on, before
+        there was a connection: at most one read."""
+        self._upstream_full_ns: int | None = None
+        """Since when the upstream has taken no more of the request."""
         self._head: Head | None = None
         self._content_type = ""
         self._tap: Tap | None = None
@@ -122,6 +129,11 @@ class Exchange:
         self._paused_ns: int | None = None
         self._drain_deadline_ns: int | None = None
         self._drained_bytes = 0
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The settings it began under, and keeps."""
+        return self._request.snapshot
 
     # == the request ==========================================================================
 
@@ -137,9 +149,14 @@ class Exchange:
         except Refused as refused:
             # Told to the client when its body has come, or soon: so that it can hear it.
             self._refusal = refused
-            if request.message.refusal is not None:
-                self._delivery.keep_alive = False  # a sender of such heads may mean no good
+            if any(name.lower() == b"expect" for name, _ in request.message.fields):
+                # It waits for a word, and may send its body or not: no request can follow.
+                self._delivery.keep_alive = False
+                self._upload_done = False
+                self._refuse(refused)
             return
+        if request.upgrade is not None:
+            self._delivery.keep_alive = False
         if request.expects_continue:
             self._delivery.go_on()
 
@@ -171,10 +188,19 @@ class Exchange:
         """What came is no body: nothing sent upstream so far can be ended well."""
         self._delivery.keep_alive = False
         if self.phase is Phase.RECEIVING:
-            self._refuse(refused)
+            self._guarded(lambda: self._refuse(refused))
         elif not self._upload_done:
-            self._leg.let_go(reusable=False)
+            self._guarded(lambda: self._upload_broken(refused))
+
+    def _upload_broken(self, refused: Refused) -> None:
+        self._leg.let_go(reusable=False)
+        if self.phase is not Phase.RELAYING:
             self._fail(refused)
+        elif not self._finishing:
+            # An answer is on its way already: no other can begin in the middle of it.
+            self._finishing = True
+            self._break_off(Outcome.CANCELLED, refused.code)
+            self._finish()
 
     def _go_on(self) -> None:
         self._request.read_body(whole=True)
@@ -265,7 +291,11 @@ class Exchange:
         self._last_in_ns = _now()
         if not self._leg.send(head, body):
             self._upstream_failed("upstream_disconnected")
-        elif not self._upload_done:
+            return
+        if self._unsent:
+            self._leg.send_more(bytes(self._unsent))
+            self._unsent.clear()
+        if not self._upload_done and self._upstream_full_ns is None:
             self._client.resume_body()
 
     # == the rest of a long body ==============================================================
@@ -273,22 +303,32 @@ class Exchange:
     def _upload(self, data: bytes) -> None:
         """Pass a further piece on; if the answer is over before the question, to nobody."""
         self._request.body_bytes += len(data)
-        self._leg.send_more(chunk(data) if self._request.is_chunked else data)
+        self._send_piece(chunk(data) if self._request.is_chunked else data)
+
+    def _send_piece(self, piece: bytes) -> None:
+        if self._leg.sent_ns is None:
+            self._unsent += piece
+        else:
+            self._leg.send_more(piece)
 
     def _end_upload(self) -> None:
         self._upload_done = True
         if self._request.is_chunked:
-            self._leg.send_more(last_chunk([]))
+            self._send_piece(last_chunk([]))
         if self._leg.sent_ns is not None:
             self._last_in_ns = self._leg.sent_ns = _now()
 
     def upstream_paused(self) -> None:
         """The upstream takes no more: nor do we."""
+        self._upstream_full_ns = _now()
         if not self._upload_done or self._tunnel is not None:
             self._client.pause_body()
 
     def upstream_resumed(self) -> None:
         """The upstream takes more again."""
+        if self._upstream_full_ns is not None:
+            self._upstream_full_ns = None
+            self._last_in_ns = _now()  # while it took none, the client could not send
         if not self._upload_done or self._tunnel is not None:
             self._client.resume_body()
 
@@ -407,13 +447,15 @@ class Exchange:
             return
         collected += body
         if len(collected) > REFUSAL_BYTES_MAX:
-            self._release_collected(head)
+            self._delivery.write(self._open_collected(head))
 
-    def _release_collected(self, head: Head) -> None:
+    def _open_collected(self, head: Head) -> bytes:
+        """Take what was held for an answer like any other; give its bytes, to be released."""
         collected, self._collected = self._collected, None
         self._open_answer(head)
-        if collected and self._tap is not None:
-            self._delivery.write(self._tap.feed(bytes(collected), self._last_in_ns))
+        if not collected or self._tap is None:
+            return b""
+        return self._tap.feed(bytes(collected), self._last_in_ns)
 
     def _complete(self, body: bytes) -> None:
         """The upstream's answer is whole, as far as HTTP goes."""
@@ -424,7 +466,7 @@ class Exchange:
             if request.dialect.refuses_usage(head.status, bytes(self._collected)):
                 self._try_without_the_option(head)
                 return
-            self._release_collected(head)
+            body = self._open_collected(head)
         self._finishing = True
         if self._tap is not None:
             body += self._tap.finish()
@@ -472,13 +514,14 @@ class Exchange:
         """The upstream has agreed to an upgrade that the client asked for."""
         upgrade, client = self._request.upgrade, self._client
         upstream = self._leg.transport
-        if upgrade is None or upstream is None or client.transport is None:
+        tail = parser.upgraded_tail
+        if upgrade is None or upstream is None or client.transport is None or tail is None:
             raise MalformedAnswer("it agreed to what nobody had asked")
         self._go(Phase.RELAYING)
         self._delivery.upgrade(head, self._our_fields(), upgrade)
         self._tunnel = Tunnel(client.transport, upstream)
         self._tunnel.from_client(self.ahead)
-        self._tunnel.from_upstream(parser.upgraded_tail or b"")
+        self._tunnel.from_upstream(tail)
         client.open_tunnel(self._tunnel)
 
     def tunnel_bytes(self, data: bytes) -> None:
@@ -519,7 +562,7 @@ class Exchange:
         if self._finishing:
             return
         if self._collected is not None and self._head is not None:
-            self._release_collected(self._head)
+            self._delivery.write(self._open_collected(self._head))
         self._attempt_error = code
         self._leg.let_go(reusable=False)
         if self.phase is not Phase.RELAYING:
@@ -575,9 +618,13 @@ class Exchange:
             outcome = Outcome.UPSTREAM_ERROR
             if problem.fault is Fault.UPSTREAM:
                 self._attempt_error = refused.code
+            elif problem.fault is Fault.CLIENT:
+                outcome = Outcome.ABANDONED  # its request never came to its end
         if not self._upload_done:
             self._delivery.keep_alive = False
-        self._settle(outcome, error=refused.code, status=problem.status)
+        if not self._settle(outcome, error=refused.code, status=problem.status):
+            # An unbooked refusal may be told: nothing was had for it.
+            refused = Refused("journal_unwritable")
         if not self.client_gone:
             self._delivery.refuse(
                 refused,
@@ -608,7 +655,7 @@ class Exchange:
             and self._leg.sent_ns is not None
         ):
             self._drain_deadline_ns = _now() + int(settings.drain_seconds_max * 1e9)
-            self._resume_upstream()
+            self.client_resumed()
             return
         self._finishing = True
         self._leg.let_go(reusable=False)
@@ -661,13 +708,21 @@ class Exchange:
         if self._finishing:
             return
         idle = now - self._last_in_ns
-        if self.phase is Phase.RECEIVING or not self._upload_done:
+        if self.phase is Phase.RECEIVING:
             if idle > limits.body_idle_seconds_max * 1e9:
                 self.body_broken(Refused("body_timeout"))
             return
         if self._leg.sent_ns is None:
-            return
+            return  # connecting has a deadline of its own
         timeouts = self._request.upstream.settings.timeouts
+        if self._upstream_full_ns is not None:
+            if now - self._upstream_full_ns > timeouts.send_seconds * 1e9:
+                self._upstream_failed("upstream_send_timeout")
+            return
+        if not self._upload_done:
+            if idle > limits.body_idle_seconds_max * 1e9:
+                self.body_broken(Refused("body_timeout"))
+            return
         if self._drain_deadline_ns is not None:
             bytes_max = self._request.upstream.settings.drain_bytes_max
             if now > self._drain_deadline_ns or self._drained_bytes > bytes_max:
@@ -691,10 +746,13 @@ class Exchange:
 
     def _settle(
         self, outcome: Outcome, *, error: str | None = None, status: int | None = None
-    ) -> None:
-        """Close the call: exactly once, whatever happens around it."""
+    ) -> bool:
+        """Close the call: exactly once, whatever happens around it.
+
+        False if it could not be booked, and the settings want nothing delivered that is not.
+        """
         if self._closed:
-            return
+            return True
         self._closed = True
         now = _now()
         request, tap, leg = self._request, self._tap, self._leg
@@ -720,17 +778,29 @@ class Exchange:
         )
         self.phase = Phase.ENDED
         self.worker.outcomes[outcome] += 1
+        booked = True
         try:
             self._kept = self.worker.books.write(record)
         except Unrecorded:
-            # Nobody may see this call answered: it could not be booked.
-            self._delivery.refuse_to_deliver()
+            booked = False
+            if self._delivery.begun:
+                # Nobody may see this call answered.
+                self._delivery.refuse_to_deliver()
         if self._kept is not None:
             self._delivery.hold()
+            self._kept.add_done_callback(self._kept_safely)
         if tap is not None:
             tap.release()
         if job is not None:
             self.worker.count_later(self.call_id, job)
+        return booked
+
+    def _kept_safely(self, kept: asyncio.Future[None]) -> None:
+        """The close record is as safe as it was to be: what was held for it may go."""
+        if kept.cancelled() or kept.exception() is not None:
+            self._delivery.refuse_to_deliver()
+        else:
+            self._delivery.let_go()
 
     def _finish(self) -> None:
         """Leave the client's connection to the next call, once this one's last bytes are out."""
@@ -740,12 +810,6 @@ class Exchange:
         if self._over:
             return
         self._over = True
-        kept = self._kept
-        if kept is not None:
-            if kept.cancelled() or kept.exception() is not None:
-                self._delivery.refuse_to_deliver()
-            else:
-                self._delivery.let_go()
         # Nothing of a call is left in a circle: what it took is free again at once, and warm.
         self._request.release()
         self.worker.exchanges.discard(self)

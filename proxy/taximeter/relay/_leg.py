@@ -7,6 +7,7 @@ is its owner's business. The connection's bytes go to the owner directly, not th
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,16 +16,17 @@ import aiohttp
 from taximeter.call import Attempt
 from taximeter.relay._aiohttp import AnswerOwner
 from taximeter.relay._answer import AnswerParser
+from taximeter.relay._upstream import NoneFree, Upstream
 
 if TYPE_CHECKING:
     from aiohttp.connector import Connection
 
     from taximeter.relay._aiohttp import UpstreamSide
-    from taximeter.relay._upstream import Upstream
 
 ONE_WRITE_BYTES_MAX = 64 * 1024
 """Bodies up to this length go upstream in one write with the head."""
 
+log = logging.getLogger("taximeter.relay")
 _now = time.monotonic_ns
 
 
@@ -84,6 +86,7 @@ class Leg:
         self.number += 1
         self.started_ns = _now()
         self.connected_ns = self.sent_ns = self.first_byte_ns = None
+        self._paused = False
         self.parser = AnswerParser(head_request=head_request)
         idle = upstream.take_idle()
         self.reused = idle is not None
@@ -96,14 +99,18 @@ class Leg:
 
     async def _connect(self, owner: LegOwner, upstream: Upstream) -> None:
         try:
-            connection, side = await upstream.connector.connect()
+            connection, side = await upstream.connect()
+        except NoneFree:
+            code = "connections_exhausted"
         except (TimeoutError, aiohttp.ServerTimeoutError):
-            exhausted = upstream.connector.in_use >= upstream.settings.connections_max
-            code = "connections_exhausted" if exhausted else "upstream_connect_timeout"
+            code = "upstream_connect_timeout"
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError):
             code = "upstream_tls_failed"
         except (aiohttp.ClientError, OSError, ValueError):
             code = "upstream_unreachable"
+        except Exception:  # whatever else it was: a call must not wait for a task that is dead
+            log.exception("A connection could not be made.")
+            code = "internal_error"
         else:
             self._connecting = None
             self._take(owner, connection, side)
@@ -131,10 +138,13 @@ class Leg:
         if connection is None or side is None:
             return
         side.owner = None
-        if reusable and not self._paused and self._upstream is not None:
-            self._upstream.keep(connection, side)
-        else:
+        upstream = self._upstream
+        if upstream is None:
             connection.close()
+        elif reusable and not self._paused:
+            upstream.keep(connection, side)
+        else:
+            upstream.drop(connection)
 
     # -- what is sent ---------------------------------------------------------------------------
 

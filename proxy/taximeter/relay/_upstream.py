@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -25,11 +27,17 @@ _QUIRKS = {".x.ai": "x-ai", ".perplexity.ai": "perplexity"}
 is not decided here: the recorder tells it from the whole URL."""
 
 
+class NoneFree(Exception):
+    """Every connection that there may be is in use, and none became free in time."""
+
+
 class Upstream:
     """An upstream of one settings snapshot. Its pool is made on first use, within the loop.
 
     Connections are made by aiohttp's connector. Those that wait for their next call are kept
-    here, the last used first: taking one is a list's pop, with nothing to await.
+    here, the last used first: taking one is a list's pop, with nothing to await. At
+    `connections_max` calls wait in line here, not in aiohttp's, where they would not hear of a
+    connection that another call has left.
     """
 
     def __init__(
@@ -47,6 +55,8 @@ class Upstream:
         self._usage_refused_until: dict[str, float] = {}
         self._connector: UpstreamConnector | None = None
         self._idle: list[tuple[Connection, UpstreamSide, float]] = []
+        self._waiting: deque[asyncio.Future[tuple[Connection, UpstreamSide] | None]] = deque()
+        """Calls in line. Given a connection, or None: the place to make one."""
 
     # -- connections ------------------------------------------------------------------------
 
@@ -63,7 +73,60 @@ class Upstream:
 
     def keep(self, connection: Connection, side: UpstreamSide) -> None:
         """Take back a connection that can carry another call."""
-        self._idle.append((connection, side, time.monotonic()))
+        if not self._give((connection, side)):
+            self._idle.append((connection, side, time.monotonic()))
+
+    def drop(self, connection: Connection) -> None:
+        """Close a connection; its place goes to the next in line."""
+        connection.close()
+        self._give(None)
+
+    def _give(self, what: tuple[Connection, UpstreamSide] | None) -> bool:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(what)
+                return True
+        return False
+
+    async def connect(self) -> tuple[Connection, UpstreamSide]:
+        """Make a connection, or wait in line for one.
+
+        Raises:
+            NoneFree: if none became free within `connect_seconds`.
+            aiohttp.ClientError, OSError, TimeoutError: as aiohttp's connector does.
+        """
+        connector = self.connector
+        if self._waiting or connector.in_use >= self.settings.connections_max:
+            found = await self._wait_in_line()
+            if found is not None:
+                return found
+        try:
+            return await connector.connect()
+        except BaseException:
+            self._give(None)
+            raise
+
+    async def _wait_in_line(self) -> tuple[Connection, UpstreamSide] | None:
+        waiter: asyncio.Future[tuple[Connection, UpstreamSide] | None]
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            async with asyncio.timeout(self.settings.timeouts.connect_seconds):
+                return await waiter
+        except BaseException as error:
+            if waiter.done() and not waiter.cancelled():
+                # It was our turn just when we gave up: it goes to the next.
+                found = waiter.result()
+                if found is None:
+                    self._give(None)
+                else:
+                    self.keep(*found)
+            else:
+                waiter.cancel()
+            if isinstance(error, TimeoutError):
+                raise NoneFree from None
+            raise
 
     @property
     def connector(self) -> UpstreamConnector:

@@ -173,12 +173,33 @@ class RelayWorker:
                 log.exception("A deadline could not be looked after.")
         relay, moment = self.settings.relay, self.loop.time()
         for client in tuple(self.clients):
-            client.tick(moment, relay.head_seconds_max, relay.keepalive_seconds)
+            client.tick(
+                moment,
+                relay.head_seconds_max,
+                relay.keepalive_seconds,
+                relay.write_idle_seconds_max,
+            )
         idle_since = time.monotonic() - IDLE_SECONDS_MAX
         for snapshot in (*self._retired, self.snapshot):
             for upstream in snapshot.upstreams.values():
                 upstream.drop_idle(idle_since)
+        self._let_go_of_retired()
         self._ticker = self.loop.call_later(TICK_SECONDS, self._tick)
+
+    def _let_go_of_retired(self) -> None:
+        """Close what earlier settings hold, once no call keeps them."""
+        if not self._retired:
+            return
+        used = {id(exchange.snapshot) for exchange in self.exchanges}
+        retired, self._retired = self._retired, []
+        for snapshot in retired:
+            if id(snapshot) in used:
+                self._retired.append(snapshot)
+                continue
+            for upstream in snapshot.upstreams.values():
+                task = self.loop.create_task(upstream.close())
+                self._background.add(task)
+                task.add_done_callback(self._background.discard)
 
     # -- counting ---------------------------------------------------------------------------
 
