@@ -52,9 +52,15 @@ class UpstreamSide(ResponseHandler):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self.owner: AnswerOwner | None = None
+        self.take: Callable[[bytes], None] | None = None
+        """Where bytes go, if not to the owner's `upstream_bytes`."""
         self._saw_eof = False
 
     def data_received(self, data: bytes) -> None:
+        take = self.take
+        if take is not None:
+            take(data)
+            return
         owner = self.owner
         if owner is not None:
             owner.upstream_bytes(data)
@@ -68,7 +74,7 @@ class UpstreamSide(ResponseHandler):
         self.force_close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        owner, self.owner = self.owner, None
+        owner, self.owner, self.take = self.owner, None, None
         super().connection_lost(exc)
         # Nobody awaits aiohttp's own queue; an exception kept there would be reported as lost.
         self._exception = None

@@ -34,6 +34,7 @@ from taximeter.relay._errors import PROBLEMS, Fault, Refused
 from taximeter.relay._heads import chunk, last_chunk, upstream_request
 from taximeter.relay._leg import Leg
 from taximeter.relay._request import PEEK_BYTES, Request
+from taximeter.relay._splice import Splice
 from taximeter.relay._tap import Tap
 from taximeter.relay._tunnel import Tunnel
 
@@ -64,8 +65,6 @@ class Exchange:
         "_finishing",
         "_head",
         "_kept",
-        "_last_in_ns",
-        "_last_out_ns",
         "_leg",
         "_opened",
         "_over",
@@ -73,7 +72,6 @@ class Exchange:
         "_ping",
         "_refusal",
         "_request",
-        "_response_bytes",
         "_stages",
         "_started_ns",
         "_tap",
@@ -85,7 +83,10 @@ class Exchange:
         "ahead",
         "call_id",
         "client_gone",
+        "last_in_ns",
+        "last_out_ns",
         "phase",
+        "response_bytes",
         "worker",
     )
 
@@ -96,7 +97,7 @@ class Exchange:
         self.ahead = b""
         """What the client has sent behind its request for an upgrade."""
         self._client = client
-        self._started_ns = self._last_in_ns = self._last_out_ns = _now()
+        self._started_ns = self.last_in_ns = self.last_out_ns = _now()
         self.call_id = worker.ids.make()
         self._request = Request(worker, message, self.call_id)
         self._delivery = Delivery(
@@ -124,7 +125,7 @@ class Exchange:
         self._tunnel: Tunnel | None = None
         self._collected: bytearray | None = None
         self._usage_asked = False
-        self._response_bytes = 0
+        self.response_bytes = 0
         self._ping: bytes | None = None
         self._paused_ns: int | None = None
         self._drain_deadline_ns: int | None = None
@@ -162,7 +163,7 @@ class Exchange:
 
     def body_received(self, data: bytes) -> None:
         """A piece of the request's body has come."""
-        self._last_in_ns = _now()
+        self.last_in_ns = _now()
         if self.phase is Phase.RECEIVING:
             if self._refusal is not None:
                 self._request.body_bytes += len(data)
@@ -288,9 +289,9 @@ class Exchange:
             credential=request.credential_line,
             upgrade=request.upgrade,
         )
-        self._last_in_ns = _now()
+        self.last_in_ns = _now()
         if not self._leg.send(head, body):
-            self._upstream_failed("upstream_disconnected")
+            self.upstream_failed("upstream_disconnected")
             return
         if self._unsent:
             self._leg.send_more(bytes(self._unsent))
@@ -316,7 +317,7 @@ class Exchange:
         if self._request.is_chunked:
             self._send_piece(last_chunk([]))
         if self._leg.sent_ns is not None:
-            self._last_in_ns = self._leg.sent_ns = _now()
+            self.last_in_ns = self._leg.sent_ns = _now()
 
     def upstream_paused(self) -> None:
         """The upstream takes no more: nor do we."""
@@ -328,7 +329,7 @@ class Exchange:
         """The upstream takes more again."""
         if self._upstream_full_ns is not None:
             self._upstream_full_ns = None
-            self._last_in_ns = _now()  # while it took none, the client could not send
+            self.last_in_ns = _now()  # while it took none, the client could not send
         if not self._upload_done or self._tunnel is not None:
             self._client.resume_body()
 
@@ -336,17 +337,17 @@ class Exchange:
 
     def upstream_bytes(self, data: bytes) -> None:
         """Read, watch and pass on: the hot path."""
-        now = self._last_in_ns = _now()
+        now = self.last_in_ns = _now()
         try:
             if self._tunnel is not None:
-                self._response_bytes += len(data)
+                self.response_bytes += len(data)
                 self._tunnel.from_upstream(data)
             else:
                 self._answer_bytes(data, now)
         except MalformedAnswer:
-            self._upstream_failed("upstream_malformed")
+            self.upstream_failed("upstream_malformed")
         except Exception as error:
-            self._fault(error)
+            self.fault(error)
 
     def _answer_bytes(self, data: bytes, now: int) -> None:
         leg = self._leg
@@ -366,7 +367,7 @@ class Exchange:
             if self._tunnel is not None or self._finishing:
                 return
         if body:
-            self._response_bytes += len(body)
+            self.response_bytes += len(body)
             if tap is not None:
                 body = tap.feed(body, now)
             else:
@@ -380,10 +381,50 @@ class Exchange:
             if tap is not None and tap.ended and not self._closed:
                 self._settle(self._outcome_of_whole_answer())
             if body:
-                self._last_out_ns = now
+                self.last_out_ns = now
                 self._delivery.write(body)
+                if tap is not None and tap.first_token_ns is not None:
+                    self._maybe_splice(tap)
             else:
                 self._delivery.flush()
+
+    def _maybe_splice(self, tap: Tap) -> None:
+        """Leave the stream to the short way from here on, if nothing about it is unusual."""
+        side, parser, client = self._leg.side, self._leg.parser, self._client.transport
+        reader = tap.steady_reader
+        if (
+            reader is not None
+            and side is not None
+            and parser is not None
+            and client is not None
+            and self._delivery.takes_events
+            and not self._closed
+        ):
+            side.take = Splice(self, parser, tap, reader, client).take
+
+    def _leave_splice(self) -> None:
+        if self._leg.side is not None:
+            self._leg.side.take = None
+
+    def go_on_from_splice(self, body: bytes, now: int) -> None:
+        """Take over from the splice: its bytes are the stream's last, or none at all."""
+        if not body and not (self._leg.parser is not None and self._leg.parser.complete):
+            return  # framing without content
+        self._leave_splice()
+        tap = self._tap
+        if body and tap is not None:
+            self.response_bytes += len(body)
+            body = tap.feed(body, now)
+        self._complete(body)
+
+    def end_from_splice(self, body: bytes, now: int) -> None:
+        """Take over from the splice: the end marker is in what is about to be released."""
+        self._leave_splice()
+        if not self._closed:
+            self._settle(self._outcome_of_whole_answer())
+        if body:
+            self.last_out_ns = now
+            self._delivery.write(body)
 
     def _pass_interim(self, parser: AnswerParser) -> None:
         for interim in parser.interim:
@@ -455,7 +496,7 @@ class Exchange:
         self._open_answer(head)
         if not collected or self._tap is None:
             return b""
-        return self._tap.feed(bytes(collected), self._last_in_ns)
+        return self._tap.feed(bytes(collected), self.last_in_ns)
 
     def _complete(self, body: bytes) -> None:
         """The upstream's answer is whole, as far as HTTP goes."""
@@ -490,7 +531,7 @@ class Exchange:
         self._collected = None
         self._leg.note(head.status, None)
         self._leg.let_go(reusable=True)
-        self._response_bytes = 0
+        self.response_bytes = 0
         self._try()
 
     def _outcome_of_whole_answer(self) -> Outcome:
@@ -553,12 +594,12 @@ class Exchange:
         elif clean and parser.end_of_bytes():
             self._complete(b"")
         elif self.phase is Phase.RELAYING:
-            self._upstream_failed("upstream_truncated")
+            self.upstream_failed("upstream_truncated")
         else:
-            self._upstream_failed("upstream_disconnected")
+            self.upstream_failed("upstream_disconnected")
 
-    def _upstream_failed(self, code: str) -> None:
-        """The upstream is of no further use to this call."""
+    def upstream_failed(self, code: str) -> None:
+        """End the call, or its attempt: the upstream is of no further use to it."""
         if self._finishing:
             return
         if self._collected is not None and self._head is not None:
@@ -655,6 +696,7 @@ class Exchange:
             and self._leg.sent_ns is not None
         ):
             self._drain_deadline_ns = _now() + int(settings.drain_seconds_max * 1e9)
+            self._leave_splice()
             self.client_resumed()
             return
         self._finishing = True
@@ -678,7 +720,7 @@ class Exchange:
     def _resume_upstream(self) -> None:
         if self._leg.is_paused:
             # No idle time was the upstream's while we were the ones who did not read.
-            self._last_in_ns = _now()
+            self.last_in_ns = _now()
             self._leg.resume()
 
     def interrupt(self) -> None:
@@ -707,7 +749,7 @@ class Exchange:
             return
         if self._finishing:
             return
-        idle = now - self._last_in_ns
+        idle = now - self.last_in_ns
         if self.phase is Phase.RECEIVING:
             if idle > limits.body_idle_seconds_max * 1e9:
                 self.body_broken(Refused("body_timeout"))
@@ -717,7 +759,7 @@ class Exchange:
         timeouts = self._request.upstream.settings.timeouts
         if self._upstream_full_ns is not None:
             if now - self._upstream_full_ns > timeouts.send_seconds * 1e9:
-                self._upstream_failed("upstream_send_timeout")
+                self.upstream_failed("upstream_send_timeout")
             return
         if not self._upload_done:
             if idle > limits.body_idle_seconds_max * 1e9:
@@ -726,20 +768,20 @@ class Exchange:
         if self._drain_deadline_ns is not None:
             bytes_max = self._request.upstream.settings.drain_bytes_max
             if now > self._drain_deadline_ns or self._drained_bytes > bytes_max:
-                self._upstream_failed("drain_ended")
+                self.upstream_failed("drain_ended")
         elif self.phase is Phase.ATTEMPTING:
             if idle > timeouts.first_byte_seconds * 1e9:
-                self._upstream_failed("upstream_first_byte_timeout")
+                self.upstream_failed("upstream_first_byte_timeout")
         elif self.phase is Phase.RELAYING and self._tunnel is None:
             if idle > timeouts.idle_seconds * 1e9:
-                self._upstream_failed("upstream_idle_timeout")
-            elif self._ping is not None and now - self._last_out_ns > limits.ping_seconds * 1e9:
+                self.upstream_failed("upstream_idle_timeout")
+            elif self._ping is not None and now - self.last_out_ns > limits.ping_seconds * 1e9:
                 self._send_ping(self._ping, now)
 
     def _send_ping(self, ping: bytes, now: int) -> None:
         tap = self._tap
         if not self._closed and tap is not None and tap.at_boundary and self._delivery.takes_events:
-            self._last_out_ns = now
+            self.last_out_ns = now
             self._delivery.write(ping)
 
     # == the end ==============================================================================
@@ -773,7 +815,7 @@ class Exchange:
             attempts=leg.attempts,
             facts=self._facts,
             sent=leg.sent_ns is not None,
-            response_bytes=self._response_bytes,
+            response_bytes=self.response_bytes,
             settle_started_ns=now,
         )
         self.phase = Phase.ENDED
@@ -820,11 +862,11 @@ class Exchange:
         try:
             step()
         except MalformedAnswer:
-            self._upstream_failed("upstream_malformed")
+            self.upstream_failed("upstream_malformed")
         except Exception as error:
-            self._fault(error)
+            self.fault(error)
 
-    def _fault(self, error: Exception) -> None:
+    def fault(self, error: Exception) -> None:
         log.error("A call met a fault of ours.", exc_info=error, extra={"call_id": self.call_id})
         self.worker.faults += 1
         self._finishing = True

@@ -137,7 +137,7 @@ class Leg:
             parser.close()
         if connection is None or side is None:
             return
-        side.owner = None
+        side.owner = side.take = None
         upstream = self._upstream
         if upstream is None:
             connection.close()

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from taximeter.call import Opened
-from taximeter.dialects import Dialect, Operation, RequestFacts, dialect_for
+from taximeter.dialects import Dialect, Operation, RequestFacts
 from taximeter.relay._errors import Refused
 from taximeter.relay._heads import RequestHead, chunk
 from taximeter.relay._identity import Identity, clean, credential_of, identify
@@ -95,10 +95,11 @@ class Request:
         message = self.message
         if message.refusal is not None:
             raise message.refusal
-        self._route = route = self._snapshot.routes.find(message.target.decode("latin-1"))
+        target = message.target.decode("latin-1")
+        self._route = route = self._snapshot.routes.find(self.method, target)
         self.upstream = upstream = route.upstream
-        self.dialect = dialect_for(upstream.settings.dialect, route.path)
-        self.operation = self.dialect.operation(self.method, route.path)
+        self.dialect = route.dialect
+        self.operation = route.operation
         self.provider = upstream.provider
         self.routed = True
         self.head = head = RequestHead(message.fields, upstream.field_plan)
@@ -207,7 +208,7 @@ class Request:
     @property
     def target(self) -> bytes:
         """The request target as the upstream gets it: what came, byte for byte, below its base."""
-        return self.upstream.target_of(self._route.target if self._route is not None else "/")
+        return self._route.raw_target if self._route is not None else b"/"
 
     @property
     def credential_line(self) -> bytes:

@@ -7,12 +7,28 @@ becomes part of one. The target is passed on byte for byte.
 
 from __future__ import annotations
 
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from taximeter.dialects import family_of
+from taximeter.dialects import Dialect, Operation, dialect_for, family_of
 from taximeter.relay._errors import Refused
 
-U = TypeVar("U")
+CACHED_MAX = 512
+"""Targets whose routes are remembered; then they are all forgotten."""
+CACHED_CHARACTERS_MAX = 128
+
+
+class Destination(Protocol):
+    """What a route needs to know of an upstream."""
+
+    @property
+    def dialect(self) -> str:
+        """The dialect it is configured with."""
+
+    def target_of(self, target: str) -> bytes:
+        """Give the request target below its base."""
+
+
+U = TypeVar("U", bound=Destination)
 
 _FAMILY_ROOTS = frozenset(
     "v1 v1beta v1alpha api chat completions embeddings responses models moderations images audio "
@@ -31,6 +47,10 @@ class Route(NamedTuple, Generic[U]):
     """Raw path and query below the upstream's base."""
     path: str
     query: str
+    dialect: Dialect
+    operation: Operation
+    raw_target: bytes
+    """Request target as the upstream gets it: what came, byte for byte, below its base."""
 
 
 class Routes(Generic[U]):
@@ -39,13 +59,26 @@ class Routes(Generic[U]):
     def __init__(self, named: dict[str, U], defaults: dict[str, U]) -> None:
         self._named = named
         self._defaults = defaults
+        self._known: dict[tuple[str, str], Route[U]] = {}
 
-    def find(self, target: str) -> Route[U]:
-        """Give the route of a raw request target.
+    def find(self, method: str, target: str) -> Route[U]:
+        """Give the route of a request's method and raw target.
 
         Raises:
             Refused: `bad_target`, `unknown_upstream` or `no_default_upstream`.
         """
+        known = self._known.get((method, target))
+        if known is not None:
+            return known
+        route = self._find(method, target)
+        # Few targets make nearly all calls. A query is never kept: a key may stand in it.
+        if len(target) <= CACHED_CHARACTERS_MAX and "?" not in target:
+            if len(self._known) >= CACHED_MAX:
+                self._known.clear()
+            self._known[method, target] = route
+        return route
+
+    def _find(self, method: str, target: str) -> Route[U]:
         target = _origin_form(target)
         end = target.find("/", 1)
         first = target[1:end] if end > 0 else target[1:].partition("?")[0]
@@ -62,7 +95,10 @@ class Routes(Generic[U]):
             if upstream is None:
                 raise Refused("no_default_upstream", family)
         path, _, query = target.partition("?")
-        return Route(upstream, target, path, query)
+        dialect = dialect_for(upstream.dialect, path)
+        operation = dialect.operation(method, path)
+        raw = upstream.target_of(target)
+        return Route(upstream, target, path, query, dialect, operation, raw)
 
 
 def _origin_form(target: str) -> str:

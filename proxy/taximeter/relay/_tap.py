@@ -48,7 +48,6 @@ class Tap:
         "_head",
         "_head_bytes",
         "_head_bytes_max",
-        "_last_token_ns",
         "_operation",
         "_provider",
         "_reader",
@@ -60,6 +59,7 @@ class Tap:
         "facts",
         "first_token_ns",
         "gaps",
+        "last_token_ns",
     )
 
     def __init__(
@@ -95,8 +95,25 @@ class Tap:
         self.body_bytes = 0
         """Body bytes seen, decoded."""
         self.first_token_ns: int | None = None
-        self._last_token_ns = 0
+        self.last_token_ns = 0
         self.gaps: Gaps | None = None
+
+    @property
+    def steady_reader(self) -> StreamReader | None:
+        """The reader of a stream that is under way and not coded, None if there is none."""
+        reader = self._reader
+        return None if reader is None or self._decoder is not None or reader.ended else reader
+
+    @property
+    def keeps(self) -> bool:
+        """Whether a copy of the stream's beginning is still being kept."""
+        return self._head_bytes < self._head_bytes_max
+
+    def gaps_from_now_on(self) -> Gaps:
+        """Give the tally of gaps between tokens, begun if it has not been."""
+        if self.gaps is None:
+            self.gaps = Gaps(buckets=[0] * (len(_EDGES) + 1))
+        return self.gaps
 
     @property
     def is_stream(self) -> bool:
@@ -134,7 +151,7 @@ class Tap:
             return data
         if reader is None:
             self.body_bytes += len(data)
-            self._keep(data, with_tail=True)
+            self.keep(data, with_tail=True)
             return data
         return self._watch(data, now_ns)
 
@@ -142,32 +159,31 @@ class Tap:
         self.body_bytes += len(data)
         reader = self._reader
         if reader is None:
-            self._keep(data, with_tail=True)
+            self.keep(data, with_tail=True)
             return data
         if self._head_bytes < self._head_bytes_max:
-            self._keep(data, with_tail=False)
+            self.keep(data)
         before = reader.events
         released = reader.feed(data)
         if reader.token_seen:
             if self.first_token_ns is None:
-                self.first_token_ns = self._last_token_ns = now_ns
+                self.first_token_ns = self.last_token_ns = now_ns
             elif reader.events != before:
                 self._note_gap(now_ns)
         return released
 
     def _note_gap(self, now_ns: int) -> None:
-        gaps = self.gaps
-        if gaps is None:
-            gaps = self.gaps = Gaps(buckets=[0] * (len(_EDGES) + 1))
-        gap = now_ns - self._last_token_ns
-        self._last_token_ns = now_ns
+        gaps = self.gaps_from_now_on()
+        gap = now_ns - self.last_token_ns
+        self.last_token_ns = now_ns
         gaps.count += 1
         gaps.sum_ns += gap
         if gap > gaps.max_ns:
             gaps.max_ns = gap
         gaps.buckets[bisect_left(_EDGES, gap)] += 1
 
-    def _keep(self, data: bytes, *, with_tail: bool) -> None:
+    def keep(self, data: bytes, *, with_tail: bool = False) -> None:
+        """Keep a copy of the beginning, and with `with_tail` of the end."""
         size = len(data)
         if (
             not self._tail

@@ -46,6 +46,7 @@ class Upstream:
         parts = urlsplit(settings.url)
         self.name = name
         self.settings = settings
+        self.dialect: str = settings.dialect
         self.base_path = parts.path.rstrip("/")
         self.host = parts.netloc.encode("ascii")
         self.provider = settings.provider or _quirk_of(parts.hostname or "")
