@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from taximeter.call import Closed
+from taximeter.call import Closed, Fact
 from taximeter.journal import JournalError
+from taximeter.relay import _exchange
 from tests.relay.bench import EVENTS, OK, Bench, Line, bench
 
 NEXT = b"GET /v1/next HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -222,3 +223,23 @@ async def test_a_websocket_behind_a_slow_call_waits_for_its_turn(tmp_path: Path)
         assert (await client.answer())[0] == 101
         await client.say(b"hello")
         assert await client.until(b"HELLO") == b"HELLO"
+
+
+async def test_a_fault_in_making_the_record_costs_the_figures_and_not_the_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L5: if the figures of a call cannot be made out it is answered and booked without them."""
+
+    def fail(**_: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(_exchange, "close_record", fail)
+    async with bench(tmp_path) as made:
+        client = await made.client()
+        await client.say(NEXT)
+        status, _, body = await client.answer()
+        assert (status, body) == (200, b"{}")
+        assert (made.closed[0].outcome, made.closed[0].status) == ("completed", 200)
+        assert made.closed[0].facts == [Fact.TAP_FAILED]
+        assert made.worker.faults == 1
+        made.worker.faults = 0  # this one was ours to make

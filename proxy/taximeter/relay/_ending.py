@@ -78,3 +78,24 @@ def close_record(
         facts=sorted(facts) if facts else [],
     )
     return record, job
+
+
+def bare_close_record(
+    opened: Opened,
+    outcome: Outcome,
+    status: int | None,
+    error: str | None,
+    head: Head | None,
+    attempts: list[Attempt],
+) -> Closed:
+    """Make the close record of a call whose figures could not be made out."""
+    if status is None and head is not None:
+        status = head.status
+    return Closed(
+        opened=opened,
+        outcome=outcome,
+        status=status,
+        attempts=attempts,
+        error=error,
+        facts=[Fact.TAP_FAILED],
+    )

@@ -29,7 +29,7 @@ from taximeter.call import Fact, Opened, Outcome, Phase, Stage, is_legal
 from taximeter.relay._answer import AnswerParser, Framing, Head, MalformedAnswer
 from taximeter.relay._bookkeeper import Unrecorded
 from taximeter.relay._delivery import Delivery
-from taximeter.relay._ending import answer_stages, close_record
+from taximeter.relay._ending import answer_stages, bare_close_record, close_record
 from taximeter.relay._errors import PROBLEMS, Fault, Refused
 from taximeter.relay._heads import chunk, last_chunk, upstream_request
 from taximeter.relay._leg import Leg
@@ -39,6 +39,7 @@ from taximeter.relay._tap import Tap
 from taximeter.relay._tunnel import Tunnel
 
 if TYPE_CHECKING:
+    from taximeter.counting import CountJob
     from taximeter.relay._client import ClientSide, Message
     from taximeter.relay._worker import RelayWorker, Snapshot
 
@@ -803,21 +804,30 @@ class Exchange:
             answer_stages(self._stages, leg.first_byte_ns, tap, now)
         if self._usage_asked:
             self._facts.add(Fact.USAGE_ASKED)
-        record, job = close_record(
-            opened=self._opened or request.opened(),
-            request=request,
-            tap=tap,
-            head=self._head,
-            outcome=outcome,
-            status=status,
-            error=error or self._attempt_error,
-            stages=self._stages,
-            attempts=leg.attempts,
-            facts=self._facts,
-            sent=leg.sent_ns is not None,
-            response_bytes=self.response_bytes,
-            settle_started_ns=now,
-        )
+        opened = self._opened or request.opened()
+        job: CountJob | None = None
+        try:
+            record, job = close_record(
+                opened=opened,
+                request=request,
+                tap=tap,
+                head=self._head,
+                outcome=outcome,
+                status=status,
+                error=error or self._attempt_error,
+                stages=self._stages,
+                attempts=leg.attempts,
+                facts=self._facts,
+                sent=leg.sent_ns is not None,
+                response_bytes=self.response_bytes,
+                settle_started_ns=now,
+            )
+        except Exception as fault:
+            # The call goes on, and is booked; what it used has to remain unknown.
+            self._log_fault(fault)
+            record = bare_close_record(
+                opened, outcome, status, error or self._attempt_error, self._head, leg.attempts
+            )
         self.phase = Phase.ENDED
         self.worker.outcomes[outcome] += 1
         booked = True
@@ -866,9 +876,12 @@ class Exchange:
         except Exception as error:
             self.fault(error)
 
-    def fault(self, error: Exception) -> None:
+    def _log_fault(self, error: Exception) -> None:
         log.error("A call met a fault of ours.", exc_info=error, extra={"call_id": self.call_id})
         self.worker.faults += 1
+
+    def fault(self, error: Exception) -> None:
+        self._log_fault(error)
         self._finishing = True
         try:
             self._delivery.keep_alive = False

@@ -58,6 +58,8 @@ class Upstream:
         self._idle: list[tuple[Connection, UpstreamSide, float]] = []
         self._waiting: deque[asyncio.Future[tuple[Connection, UpstreamSide] | None]] = deque()
         """Calls in line. Given a connection, or None: the place to make one."""
+        self._promised = 0
+        """Places given to calls that have not taken them yet: no later call may."""
 
     # -- connections ------------------------------------------------------------------------
 
@@ -87,6 +89,7 @@ class Upstream:
             waiter = self._waiting.popleft()
             if not waiter.done():
                 waiter.set_result(what)
+                self._promised += what is None
                 return True
         return False
 
@@ -98,10 +101,11 @@ class Upstream:
             aiohttp.ClientError, OSError, TimeoutError: as aiohttp's connector does.
         """
         connector = self.connector
-        if self._waiting or connector.in_use >= self.settings.connections_max:
+        if self._waiting or connector.in_use + self._promised >= self.settings.connections_max:
             found = await self._wait_in_line()
             if found is not None:
                 return found
+            self._promised -= 1
         try:
             return await connector.connect()
         except BaseException:
@@ -120,6 +124,7 @@ class Upstream:
                 # It was our turn just when we gave up: it goes to the next.
                 found = waiter.result()
                 if found is None:
+                    self._promised -= 1
                     self._give(None)
                 else:
                     self.keep(*found)
