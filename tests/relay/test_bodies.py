@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.relay.bench import EVENTS, OK, Line, bench
+from tests.relay.bench import EVENTS, OK, Bench, Line, bench
 
 LONG = b"POST /v1/files HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=x\r\n"
 NEXT = b"GET /v1/next HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -258,3 +260,38 @@ async def test_a_client_that_stopped_reading_and_left_is_let_go_in_time(
         client.leave()
         await made.until(lambda: not made.worker.exchanges)
         assert made.closed[0].outcome == "cancelled"
+
+
+async def test_after_any_churn_every_connection_is_idle_or_gone(tmp_path: Path) -> None:
+    """C8: calls that end in every way, three connections, sixty clients: nothing is left."""
+    dice = random.Random(7)
+
+    async def moody(line: Line) -> None:
+        while True:
+            await line.request()
+            await asyncio.sleep(dice.random() * 0.02)
+            mood = dice.random()
+            if mood < 0.2:
+                await line.say(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
+            if mood < 0.3:
+                return
+            await line.say(OK)
+
+    async def call(made: Bench) -> None:
+        client = await made.client()
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            for _ in range(6):
+                await client.say(NEXT)
+                if dice.random() < 0.2:
+                    await asyncio.sleep(dice.random() * 0.03)
+                    client.leave()
+                    return
+                await client.answer()
+
+    async with bench(tmp_path, moody, upstream={"connections_max": 3}) as made:
+        await asyncio.gather(*(call(made) for _ in range(60)))
+        await made.until(lambda: not made.worker.exchanges)
+        upstream = made.worker.snapshot.upstreams["openai"]
+        assert (upstream._promised, len(upstream._waiting)) == (0, 0)
+        upstream.drop_idle(float("inf"))
+        await made.until(lambda: upstream.connector.in_use == 0)
