@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, and_, select, text, update
+from sqlalchemy import Connection, RowMapping, and_, bindparam, select, text, update
 
 from taximeter.call import Fact, UsageSource
 from taximeter.ledger._rollup import SUMMED_COLUMNS, Tally
@@ -75,6 +75,22 @@ _NEEDED = [
     )
 ]
 
+_EARLY = select(calls.c.id).where(
+    calls.c.fetched,
+    calls.c.usage_source == bindparam("source"),
+    calls.c.response_id.in_(bindparam("response_ids", expanding=True)),
+)
+_EARLY_SQLITE = text(
+    "SELECT id FROM calls INDEXED BY calls_by_fetched_response "
+    "WHERE fetched AND usage_source = :source AND response_id IN :response_ids"
+).bindparams(bindparam("response_ids", expanding=True))
+"""Fetches that came in before the calls that made their answers.
+
+Few rows are fetches, and they have an index of their own. SQLite must be told to use it: by itself
+it walks all rows of an upstream that gives every answer the same id. It takes the index only for
+the very words that the index was made with, and SQLAlchemy has no way to say either.
+"""
+
 
 def settle(
     connection: Connection, fetches: Iterable[str], response_ids: Sequence[str], tally: Tally
@@ -89,19 +105,9 @@ def settle(
     """
     unsettled = set(fetches)
     if response_ids:
-        # Few rows are fetches, and they have an index of their own. SQLite must be told to use it:
-        # by itself it would walk all rows of an upstream that gives every answer the same id. It
-        # takes the index only for the very words the index was made with.
-        early = (
-            select(calls.c.id)
-            .where(
-                text("fetched"),
-                calls.c.response_id.in_(response_ids),
-                calls.c.usage_source == str(UsageSource.REPORTED),
-            )
-            .with_hint(calls, "INDEXED BY calls_by_fetched_response", "sqlite")
-        )
-        unsettled.update(connection.execute(early).scalars())
+        early = _EARLY_SQLITE if connection.dialect.name == "sqlite" else _EARLY
+        known = {"source": str(UsageSource.REPORTED), "response_ids": list(response_ids)}
+        unsettled.update(connection.execute(early, known).scalars())
     for call_id in sorted(unsettled):
         fetch = connection.execute(select(*_NEEDED).where(calls.c.id == call_id)).mappings().one()
         _settle_fetch(connection, fetch, tally)
