@@ -238,8 +238,6 @@ class Fact(Word):
     """The endpoint is one its provider does not charge for."""
     BATCH = "batch"
     """Batch prices apply."""
-    DELIVERY_UNKNOWN = "delivery_unknown"
-    """The answer was whole, but we cannot know that the client had it."""
     DRAINED = "drained"
     """The client left and the answer was read to its end on its behalf."""
     TAP_OVERFLOW = "tap_overflow"

@@ -57,9 +57,6 @@ PROBLEMS: dict[str, Problem] = {
     "body_timeout": Problem(
         408, Fault.CLIENT, "The request's body stopped coming (relay.body_idle_seconds_max)."
     ),
-    "upgrade_refused": Problem(
-        501, Fault.CLIENT, "This connection upgrade is not relayed: {detail}."
-    ),
     # The upstream's.
     "upstream_unreachable": Problem(
         502, Fault.UPSTREAM, "The upstream {detail} cannot be reached: no connection was made."
