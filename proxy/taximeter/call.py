@@ -278,6 +278,8 @@ class Opened(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag=
     trace_id: str | None = None
     parent_span_id: str | None = None
     trace_flags: int = 0
+    trace_state: str | None = None
+    """The client's `tracestate` as it came, at most 512 characters."""
     client_request_id: str | None = None
     client_retry: int | None = None
     """The client's own count of retries (`x-stainless-retry-count`)."""

@@ -4,5 +4,6 @@ from taximeter.recorder._book import Bookkeeping
 from taximeter.recorder._follow import Follower, Ready
 from taximeter.recorder._journal import RecorderStats
 from taximeter.recorder._recorder import Pass, Recorder
+from taximeter.recorder._sinks import Sink, Sinks
 
-__all__ = ["Bookkeeping", "Follower", "Pass", "Ready", "Recorder", "RecorderStats"]
+__all__ = ["Bookkeeping", "Follower", "Pass", "Ready", "Recorder", "RecorderStats", "Sink", "Sinks"]

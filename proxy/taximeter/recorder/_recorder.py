@@ -21,7 +21,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +39,7 @@ from taximeter.journal import Position as JournalPosition
 from taximeter.ledger import (
     ENTRIES_MAX,
     Batch,
+    Committed,
     Entry,
     Ledger,
     LedgerError,
@@ -56,6 +57,7 @@ from taximeter.recorder._follow import (
 )
 from taximeter.recorder._journal import FollowedJournal, RecorderStats
 from taximeter.recorder._reclaim import Reclaim
+from taximeter.recorder._sinks import Sink, Sinks
 from taximeter.settings import Settings
 
 log = logging.getLogger("taximeter.recorder")
@@ -91,6 +93,7 @@ class Recorder:
         settings: Settings,
         *,
         ledger: Ledger | None = None,
+        sinks: Sequence[Sink] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
@@ -98,6 +101,7 @@ class Recorder:
         self._ledger = ledger or Ledger.open(settings.ledger_url)
         self._clock = clock
         self._books = Bookkeeping(settings)
+        self.sinks = Sinks(sinks)
         self._journals: dict[str, FollowedJournal] = {}
         self._positions: dict[str, Position] = {}
         self._orphans: dict[str, list[Opened]] = {}
@@ -116,6 +120,7 @@ class Recorder:
         """Take a new configuration for calls from now on (prices, waits)."""
         self._settings = settings
         self._books = Bookkeeping(settings)
+        self.sinks.reload(settings)
 
     def stop(self) -> None:
         """Ask `run` to book what there is and return. Safe from a signal handler."""
@@ -144,6 +149,7 @@ class Recorder:
 
     def close(self) -> None:
         """Let go of the ledger and of the lead."""
+        self.sinks.close()
         self._ledger.close()
         if self._lock is not None:
             self._lock.release()
@@ -165,6 +171,7 @@ class Recorder:
             self._lease = self._ledger.take_lead(owner, self._scope)
             state = self._ledger.load(self._scope)
             self._positions = state.positions
+            self.sinks.restore(state.notes)
             self._orphans = {}
             for parked in state.parked.values():
                 record = decoded(parked.record)
@@ -321,8 +328,16 @@ class Recorder:
         self._forget.clear()
 
     def _commit_part(self, batch: Batch) -> None:
+        tries = 0
+
         def write() -> None:
-            done = self._ledger.commit(batch)
+            nonlocal tries
+            tries += 1
+            done = self._ledger.commit(batch, lambda done: self.sinks.note(fresh(done), done))
+            if tries > 1 and done.repeated:
+                # The try before had come to its end in the database, and its answer was lost.
+                self.sinks.restore(self._ledger.load(self._scope).notes)
+            self.sinks.booked(fresh(done), done)
             self.stats.commits += 1
             self.stats.booked += len(done.inserted)
             self.stats.repeated += len(done.repeated)
@@ -331,6 +346,11 @@ class Recorder:
                 # What a damaged record gives for an id may be anything: it is not repeated.
                 named = call_id if _CALL_ID.fullmatch(call_id) else "without an id"
                 log.error("A call (%s) was set aside: %s.", named, reason)
+
+        def fresh(done: Committed) -> list[Entry]:
+            # Of two entries of one call the ledger takes the first.
+            first = {entry.call_id: entry for entry in reversed(batch.entries)}
+            return [entry for call_id, entry in first.items() if call_id in done.inserted]
 
         self._insist(write)
         self.stats.unpriced += sum(1 for entry in batch.entries if entry.cost_pico is None)

@@ -37,8 +37,7 @@ _REQUEST_FIELDS: dict[bytes, int] = {
         (b"connection", b"content-length", b"expect", b"transfer-encoding", b"upgrade"),
         _TAKEN_NOTED,
     ),
-    **dict.fromkeys((b"baggage", b"traceparent"), _TAKEN_NOTED),
-    b"tracestate": _TAKEN,
+    **dict.fromkeys((b"baggage", b"traceparent", b"tracestate"), _TAKEN_NOTED),
     **dict.fromkeys(
         (
             b"accept-encoding",
@@ -70,8 +69,7 @@ def field_plan(noted: Iterable[bytes], *, forward_trace: bool) -> dict[bytes, in
     for name in noted:
         plan.setdefault(name, _PASSED_NOTED)
     if forward_trace:
-        plan |= dict.fromkeys((b"baggage", b"traceparent"), _PASSED_NOTED)
-        del plan[b"tracestate"]
+        plan |= dict.fromkeys((b"baggage", b"traceparent", b"tracestate"), _PASSED_NOTED)
     return plan
 
 

@@ -11,8 +11,9 @@ from taximeter.relay._errors import Refused
 from taximeter.relay._heads import RequestHead, chunk
 from taximeter.relay._identity import Identity, clean, credential_of, identify
 from taximeter.relay._routing import Route
-from taximeter.relay._trace import parse_traceparent, trace_id_of
+from taximeter.relay._trace import parse_traceparent, parse_tracestate
 from taximeter.relay._upstream import Upstream
+from taximeter.trace_ids import trace_id_of
 
 if TYPE_CHECKING:
     from taximeter.relay._client import Message
@@ -239,7 +240,10 @@ class Request:
     def _make_opened(self) -> Opened:
         if not self.routed:
             return Opened(
-                call_id=self.call_id, started_at_ns=self.started_at_ns, method=self.method[:16]
+                call_id=self.call_id,
+                started_at_ns=self.started_at_ns,
+                method=self.method[:16],
+                trace_id=trace_id_of(self.call_id),
             )
         noted = self.head.noted
         trace = parse_traceparent(noted[b"traceparent"]) if b"traceparent" in noted else None
@@ -266,6 +270,7 @@ class Request:
             trace_id=trace.trace_id if trace is not None else trace_id_of(self.call_id),
             parent_span_id=trace.parent_span_id if trace is not None else None,
             trace_flags=trace.flags if trace is not None else 0,
+            trace_state=None if trace is None else parse_tracestate(noted.get(b"tracestate")),
             client_request_id=(
                 clean(self.head.text(b"x-client-request-id"))
                 if b"x-client-request-id" in noted

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+TRACE_STATE_BYTES_MAX = 512
+"""What W3C asks everybody to pass on at least; longer ones are dropped whole."""
 _TRACEPARENT = re.compile(
     rb"(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})"
     rb"(?P<rest>-.*)?"
@@ -32,6 +34,12 @@ def parse_traceparent(value: bytes | None) -> TraceContext | None:
     return TraceContext(trace.decode(), span.decode(), int(match["flags"], 16))
 
 
-def trace_id_of(call_id: str) -> str:
-    """Give the trace id of a call whose client sent none: made from the call's id."""
-    return call_id.replace("-", "")
+def parse_tracestate(value: bytes | None) -> str | None:
+    """Read a `tracestate` that can be passed on as it is; None if there is none.
+
+    Its members are vendors' own words: only what it may be made of is looked at.
+    """
+    if not value or len(value) > TRACE_STATE_BYTES_MAX or not value.isascii():
+        return None
+    text = value.decode("ascii").strip()
+    return text if text and text.isprintable() else None

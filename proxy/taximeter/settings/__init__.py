@@ -11,6 +11,7 @@ from taximeter.settings._load import ENVIRONMENT_PREFIX, find_file, load
 from taximeter.settings._model import Settings
 from taximeter.settings._price import OwnPrice
 from taximeter.settings._rooms import Identity, Journal, Log, Recorder, Relay
+from taximeter.settings._signals import LatencyBudget, Metrics, Otlp
 from taximeter.settings._upstream import Dialect, Timeouts, Tls, Upstream, guess_dialect
 from taximeter.settings._values import Address
 
@@ -20,7 +21,10 @@ __all__ = [
     "Dialect",
     "Identity",
     "Journal",
+    "LatencyBudget",
     "Log",
+    "Metrics",
+    "Otlp",
     "OwnPrice",
     "Problem",
     "Recorder",

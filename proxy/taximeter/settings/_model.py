@@ -25,6 +25,7 @@ from taximeter.settings import _values
 from taximeter.settings._kinds import Section, number
 from taximeter.settings._price import OwnPrice
 from taximeter.settings._rooms import Identity, Journal, Log, Recorder, Relay
+from taximeter.settings._signals import LatencyBudget, Metrics, Otlp
 from taximeter.settings._upstream import Dialect, Upstream, upstream_name, with_defaults
 
 
@@ -88,6 +89,11 @@ class Settings(Section):
     relay: Relay = Field(Relay(), description="Bounds of the data plane.")
     journal: Journal = Field(Journal(), description="The local record of every call.")
     recorder: Recorder = Field(Recorder(), description="The process that fills the ledger.")
+    metrics: Metrics = Field(Metrics(), description="How much `/metrics` tells apart.")
+    latency_budget: LatencyBudget = Field(
+        LatencyBudget(), description="Time that a call's stages should take."
+    )
+    otlp: Otlp = Field(Otlp(), description="Where traces go, and which.")
     prices: tuple[OwnPrice, ...] = Field(
         (), max_length=10_000, description="Prices of your own; they win over the built-in table."
     )

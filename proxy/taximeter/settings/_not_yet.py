@@ -18,7 +18,6 @@ _UPSTREAM = {
 _TOP = {
     "tiers": "tiers with their limits and budgets",
     "users": "users with their tiers",
-    "otlp": "traces over OTLP",
 }
 
 

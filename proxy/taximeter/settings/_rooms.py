@@ -28,6 +28,9 @@ class Log(Section):
     format: Literal["console", "json"] = Field(
         "console", description="`console` for people, `json` for one object a line."
     )
+    access: bool = Field(
+        True, description="A line for each call, written by the recorder once it is booked."
+    )
 
 
 class Identity(Section):

@@ -1,0 +1,124 @@
+"""What a running process tells of itself, once a second: gauges, and counts since its start.
+
+A call's own figures go through the journal and are exact. What stands here is of the moment
+(calls in flight, connections, the event loop's lag) or about the process and not about any call
+(connections refused, records that could not be written), so it may be a second old and ends with
+the process. A relay writes one `RelayState` a second to its supervisor, whose console shows it.
+
+No I/O, and nothing of ours is imported.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+import msgspec
+
+__all__ = ["Headroom", "Lag", "PoolState", "ProcessState", "RelayState", "decode_relay_state"]
+
+
+class Lag(msgspec.Struct):
+    """How late an event loop came to what was due, as a histogram since the process's start.
+
+    `buckets` counts up to each edge of `EDGES_SECONDS`, and in its last place what is above all
+    edges (not cumulative).
+    """
+
+    buckets: list[int]
+    count: int = 0
+    sum_seconds: float = 0.0
+
+    EDGES_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+    @classmethod
+    def empty(cls) -> Lag:
+        """Give one that has seen nothing."""
+        return cls(buckets=[0] * (len(cls.EDGES_SECONDS) + 1))
+
+    def add(self, seconds: float) -> None:
+        """Take note of one delay."""
+        self.buckets[bisect_left(self.EDGES_SECONDS, seconds)] += 1
+        self.count += 1
+        self.sum_seconds += seconds
+
+
+class ProcessState(msgspec.Struct, kw_only=True):
+    """What the operating system says of a process."""
+
+    pid: int
+    started_at_seconds: float
+    """Since the epoch."""
+    cpu_seconds: float
+    """User and system, since its start."""
+    resident_bytes: int
+    open_files: int
+    open_files_max: int
+
+
+class PoolState(msgspec.Struct, kw_only=True):
+    """Connections of one worker to one upstream."""
+
+    in_use: int
+    idle: int
+    waiting: int
+    """Calls that wait for one."""
+
+
+class Headroom(msgspec.Struct, kw_only=True):
+    """What an upstream's last answer said is left of one of its own rate limits."""
+
+    upstream: str
+    model: str
+    """The model asked for, as the limit is told by model; '' if the call named none."""
+    resource: str
+    """A word of a closed set: `requests`, `tokens`, `input_tokens`, `output_tokens`."""
+    limit: int | None
+    remaining: int
+    at_seconds: float
+    """When it was said, seconds since the epoch."""
+
+
+class RelayState(msgspec.Struct, kw_only=True):
+    """How a relay worker stands."""
+
+    worker: int
+    process: ProcessState
+    loop_lag: Lag
+    in_flight: dict[str, int]
+    """Calls under way by upstream; '' for those whose upstream is not known (yet)."""
+    connections: int
+    """Of clients."""
+    outcomes: dict[str, int]
+    """Calls ended since the start, by outcome."""
+    unparsed: int
+    """Requests refused before they were calls."""
+    refused_connections: int
+    faults: int
+    """Exceptions of ours that a call met."""
+    records: int
+    """Written to the journal."""
+    records_refused: int
+    """That the journal could not take."""
+    counts_refused: int
+    """Texts that were not counted, because too many waited, or counting was not to be had."""
+    counts_late: int
+    counts_failed: int
+    body_bytes: int
+    """Memory taken for request bodies."""
+    tap_bytes: int
+    """Memory taken for what is kept of answers."""
+    pools: dict[str, PoolState]
+    """By upstream."""
+    headroom: list[Headroom]
+
+
+_decoder = msgspec.msgpack.Decoder(RelayState)
+
+
+def decode_relay_state(data: bytes) -> RelayState:
+    """Read a state from its MessagePack form.
+
+    Raises:
+        msgspec.MsgspecError: if it is none.
+    """
+    return _decoder.decode(data)

@@ -1,0 +1,117 @@
+"""What is shown of calls: metrics, traces, and the latency budget they are held against."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+
+from taximeter.settings import _values
+from taximeter.settings._kinds import Seconds, Section, Usd, number
+
+_Names = Annotated[int, BeforeValidator(number), Field(ge=0, le=10_000)]
+_Ratio = Annotated[float, BeforeValidator(number), Field(ge=0, le=1, allow_inf_nan=False)]
+_ATTRIBUTE = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,127}")
+
+
+class Metrics(Section):
+    """How much `/metrics` may tell apart. What is beyond is in the ledger, and under `other`."""
+
+    users_max: _Names = Field(
+        100,
+        description=(
+            "Users with series of their own; the rest are summed as `other`. The first half of "
+            "the places goes to whoever comes, the other half to those who spend most."
+        ),
+    )
+    teams_max: _Names = Field(100, description="Teams with series of their own.")
+    models_max: _Names = Field(100, description="Models with series of their own.")
+    label_sets_max: Annotated[int, BeforeValidator(number), Field(ge=16, le=100_000)] = Field(
+        2_000,
+        description=(
+            "Combinations of labels that one metric may have; further ones are summed with their "
+            "names as `other`."
+        ),
+    )
+
+
+class LatencyBudget(Section):
+    """Time a call's stages should take. What takes longer is counted, never cut."""
+
+    network_seconds: Seconds = Field(
+        0.2, description="To take the request in and to have a connection upstream."
+    )
+    queue_seconds: Seconds = Field(0.1, description="To wait for a turn.")
+    first_token_seconds: Seconds = Field(
+        2.0, description="From the request sent upstream to the first token."
+    )
+    output_token_seconds: Seconds = Field(
+        0.05, description="For each streamed token after the first."
+    )
+    settle_seconds: Seconds = Field(0.15, description="To close the call.")
+
+
+class Otlp(Section):
+    """Where traces go, and which. Without an endpoint no trace is made."""
+
+    endpoint: Annotated[str, AfterValidator(_values.upstream_url)] | None = Field(
+        None,
+        description=(
+            "Base URL of an OpenTelemetry collector, such as http://127.0.0.1:4318. Not given, "
+            "`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` or `OTEL_EXPORTER_OTLP_ENDPOINT`."
+        ),
+    )
+    protocol: Literal["http", "grpc"] | None = Field(
+        None,
+        description=(
+            "`http` (protobuf over HTTP) or `grpc`. Not given, `OTEL_EXPORTER_OTLP_PROTOCOL`, "
+            "else `http`."
+        ),
+    )
+    headers_env: Annotated[str, AfterValidator(_values.variable_name)] | None = Field(
+        None,
+        description=(
+            "Name of the environment variable that holds headers for the collector, as "
+            "`name=value,name=value`. Not given, `OTEL_EXPORTER_OTLP_HEADERS`."
+        ),
+    )
+    service_name: str = Field(
+        "taximeter", min_length=1, max_length=128, description="`service.name` of the spans."
+    )
+    resource: dict[str, str] = Field(
+        {}, max_length=32, description="Further attributes of the resource, by name."
+    )
+    sample_ratio: _Ratio = Field(1.0, description="Share of calls that are traced.")
+    sample_errors: bool = Field(
+        True, description="Trace every call that did not complete, whatever the share."
+    )
+    sample_slow_seconds: Seconds | None = Field(
+        None, description="Trace every call that took at least so long."
+    )
+    sample_cost_usd: Usd | None = Field(
+        None, description="Trace every call that cost at least so much."
+    )
+    queue_calls_max: Annotated[int, BeforeValidator(number), Field(ge=1, le=1_000_000)] = Field(
+        4_096,
+        description="Calls that wait to be exported; beyond it the oldest are dropped and counted.",
+    )
+    batch_calls_max: Annotated[int, BeforeValidator(number), Field(ge=1, le=10_000)] = Field(
+        128, description="Calls of one export."
+    )
+    timeout_seconds: Seconds = Field(10, description="For one export, with its retries.")
+    stage_spans: bool = Field(True, description="A span for each stage, below the call's own.")
+
+    @field_validator("resource")
+    @classmethod
+    def _plain(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            if not _ATTRIBUTE.fullmatch(name) or len(text) > 256 or not text.isprintable():
+                raise ValueError("must map names such as deployment.environment to short text")
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> Otlp:
+        if self.batch_calls_max > self.queue_calls_max:
+            raise ValueError("batch_calls_max must be at most queue_calls_max")
+        return self
