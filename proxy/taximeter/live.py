@@ -14,7 +14,15 @@ from bisect import bisect_left
 
 import msgspec
 
-__all__ = ["Headroom", "Lag", "PoolState", "ProcessState", "RelayState", "decode_relay_state"]
+__all__ = [
+    "ChildState",
+    "Headroom",
+    "Lag",
+    "PoolState",
+    "ProcessState",
+    "RelayState",
+    "decode_relay_state",
+]
 
 
 class Lag(msgspec.Struct):
@@ -53,6 +61,20 @@ class ProcessState(msgspec.Struct, kw_only=True):
     resident_bytes: int
     open_files: int
     open_files_max: int
+
+
+class ChildState(msgspec.Struct, kw_only=True):
+    """One of Taximeter's processes, as its supervisor sees it: `supervisor`, `recorder`, `relay-0`.
+
+    Unlike what a process tells of itself, this is known when the process is down, too.
+    """
+
+    up: bool
+    """Whether it runs, does its work and answers."""
+    restarts: int
+    """How often it had to be started again, since the supervisor's start."""
+    process: ProcessState | None
+    """None where the system does not tell, or there is no process now."""
 
 
 class PoolState(msgspec.Struct, kw_only=True):
@@ -98,7 +120,7 @@ class RelayState(msgspec.Struct, kw_only=True):
     records: int
     """Written to the journal."""
     records_refused: int
-    """That the journal could not take."""
+    """That the journal could not take, or for which there was no journal."""
     counts_refused: int
     """Texts that were not counted, because too many waited, or counting was not to be had."""
     counts_late: int
@@ -110,6 +132,10 @@ class RelayState(msgspec.Struct, kw_only=True):
     pools: dict[str, PoolState]
     """By upstream."""
     headroom: list[Headroom]
+    has_journal: bool = True
+    """False as long as the disk has had no room to begin one."""
+    states_dropped: int = 0
+    """Of these messages, those that the supervisor was too slow to take."""
 
 
 _decoder = msgspec.msgpack.Decoder(RelayState)
