@@ -47,15 +47,16 @@ $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-# The checkout itself is installed in place, from what the lock file brought: no network, and no
-# build environment of its own.
+# The lock files are complete, so pip need not look for dependencies: it would ask for those that
+# pyproject.toml overrides. The checkout itself is installed in place, from what the lock file
+# brought: no network, and no build environment of its own.
 $(VENV)/.run: $(VENV)/.made requirements/run.lock pyproject.toml
-	$(INSTALL) --require-hashes --only-binary :all: --requirement requirements/run.lock
+	$(INSTALL) --no-deps --require-hashes --only-binary :all: --requirement requirements/run.lock
 	$(INSTALL) --no-index --no-deps --no-build-isolation --editable .
 	touch $@
 
 $(VENV)/.test: $(VENV)/.run requirements/test.lock
-	$(INSTALL) --require-hashes --only-binary :all: --requirement requirements/test.lock
+	$(INSTALL) --no-deps --require-hashes --only-binary :all: --requirement requirements/test.lock
 	touch $@
 
 # Engines that the tests and benchmarks run beside the proxy.
