@@ -1,5 +1,5 @@
-"""The console: what people and orchestrators ask Taximeter itself."""
+"""The console: what people, collectors and orchestrators ask Taximeter itself."""
 
-from taximeter.console._health import Console
+from taximeter.console._console import Console
 
 __all__ = ["Console"]

@@ -38,6 +38,11 @@ class Bookkeeper:
         self.refused = 0
         """Records the journal could not take."""
 
+    @property
+    def has_journal(self) -> bool:
+        """Whether there is a journal to write to."""
+        return True
+
     def write(self, record: Record) -> asyncio.Future[None] | None:
         """Keep a record.
 

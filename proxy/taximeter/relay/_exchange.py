@@ -137,6 +137,11 @@ class Exchange:
         """The settings it began under, and keeps."""
         return self._request.snapshot
 
+    @property
+    def upstream_name(self) -> str:
+        """Whose call it is; '' if that is not known (yet)."""
+        return self._request.upstream.name if self._request.routed else ""
+
     # == the request ==========================================================================
 
     def begin(self) -> None:
@@ -439,6 +444,8 @@ class Exchange:
             self._begin_tunnel(head, parser)
             return
         self._stages[Stage.FIRST_BYTE] = now - (self._leg.connected_ns or now)
+        request = self._request
+        self.worker.headroom.hear(request.upstream.name, request.facts.model, head.fields, now)
         if self._usage_asked and head.status in (400, 422):
             self._collected = bytearray()
         else:

@@ -135,6 +135,21 @@ class Upstream:
             raise
 
     @property
+    def connections_in_use(self) -> int:
+        """Connections that carry a call, or are being made for one."""
+        return self._connector.in_use - len(self._idle) if self._connector is not None else 0
+
+    @property
+    def connections_idle(self) -> int:
+        """Connections that wait for their next call."""
+        return len(self._idle)
+
+    @property
+    def calls_waiting(self) -> int:
+        """Calls that wait in line for a connection."""
+        return len(self._waiting)
+
+    @property
     def connector(self) -> UpstreamConnector:
         """Makes new connections."""
         if self._connector is None:

@@ -14,15 +14,18 @@ from taximeter.call import CallIds, Counted, Outcome
 from taximeter.counting import Counter, CountJob
 from taximeter.dialects import Dialect, dialect_for, family_of
 from taximeter.journal import JournalWriter, SyncPolicy, root_of
+from taximeter.live import ProcessState, RelayState
 from taximeter.relay._bookkeeper import Bookkeeper, Unrecorded
 from taximeter.relay._budget import ByteBudget
 from taximeter.relay._client import ClientSide
 from taximeter.relay._delivery import Delivery
 from taximeter.relay._errors import Refused
 from taximeter.relay._exchange import Exchange
+from taximeter.relay._headroom import HeadroomBook
 from taximeter.relay._identity import IdentityHeaders
 from taximeter.relay._request import Request
 from taximeter.relay._routing import Routes
+from taximeter.relay._state import LoopLag, state_of
 from taximeter.relay._upstream import IDLE_SECONDS_MAX, Upstream, upstreams_of
 from taximeter.settings import Settings
 
@@ -93,10 +96,12 @@ class RelayWorker:
         self.refused_connections = 0
         """Connections closed at once, because there were too many."""
         self.draining = False
+        self.headroom = HeadroomBook()
+        self.loop_lag = LoopLag(self.loop)
         self.counter = Counter(settings.data_dir)
         self._background: set[asyncio.Task[None]] = set()
         self._retired: list[Snapshot] = []
-        self._worker = worker
+        self.number = worker
         self._server: asyncio.Server | None = None
         self.clients: set[ClientSide] = set()
         self._ticker: asyncio.TimerHandle | None = None
@@ -123,12 +128,22 @@ class RelayWorker:
         self._server = await self.loop.create_server(
             lambda: ClientSide(self), sock=listener, backlog=BACKLOG
         )
+        self.loop_lag.begin()
         self._tick()
 
     def reload(self, settings: Settings) -> None:
         """Take a new configuration for calls from now on; those under way keep theirs."""
         self._retired.append(self.snapshot)
         self.snapshot = Snapshot.of(settings)
+
+    @property
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """The configurations that calls under way were begun with, the one in effect last."""
+        return (*self._retired, self.snapshot)
+
+    def state(self, process: ProcessState) -> RelayState:
+        """Tell how things stand here; `process` is what the system says of this process."""
+        return state_of(self, process)
 
     # -- connections ------------------------------------------------------------------------
 
@@ -180,7 +195,7 @@ class RelayWorker:
                 relay.write_idle_seconds_max,
             )
         idle_since = time.monotonic() - IDLE_SECONDS_MAX
-        for snapshot in (*self._retired, self.snapshot):
+        for snapshot in self.snapshots:
             for upstream in snapshot.upstreams.values():
                 upstream.drop_idle(idle_since)
         self._let_go_of_retired()
@@ -249,8 +264,9 @@ class RelayWorker:
             await asyncio.wait(tuple(self._background), timeout=10)
         if self._ticker is not None:
             self._ticker.cancel()
+        self.loop_lag.stop()
         await self.counter.close()
-        for snapshot in (*self._retired, self.snapshot):
+        for snapshot in self.snapshots:
             for upstream in snapshot.upstreams.values():
                 await upstream.close()
         await self.books.close()

@@ -2,7 +2,7 @@
 
 A child obeys a new configuration on its standard input (take it for calls from now on) and the
 end of that input (finish in order: the supervisor wants that, or is gone). A relay finishes on
-SIGTERM too.
+SIGTERM too. The recorder gives its metrics when it is asked there.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from collections.abc import Callable
 
 import uvloop
 
-from taximeter.serve._channel import receive
+from taximeter.serve._channel import FromChild, ToChild, frame, receive, settings_of
 from taximeter.serve._logging import set_up
+from taximeter.serve._tell import say, tell
 from taximeter.settings import Settings
 
 _SUPERVISOR = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 - as long as the process
@@ -32,7 +33,7 @@ def main(arguments: list[str]) -> int:
     # The terminal's Ctrl-C reaches the whole group; it is the supervisor that decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.umask(0o077)
-    settings = receive(_SUPERVISOR)
+    settings = _first_settings()
     if settings is None:
         return 1
     match arguments:
@@ -47,25 +48,33 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def _first_settings() -> Settings | None:
+    """Wait for the configuration that a child begins with."""
+    first = receive(_SUPERVISOR)
+    if first is None or first.kind != ToChild.SETTINGS:
+        return None
+    return settings_of(first.body)
+
+
 def _listen_to_supervisor(
-    on_settings: Callable[[Settings], None], on_end: Callable[[], None]
+    on_settings: Callable[[Settings], None],
+    on_end: Callable[[], None],
+    on_metrics: Callable[[bytes], None] = lambda asked: None,
 ) -> None:
     """Watch standard input in a thread of its own."""
 
     def watch() -> None:
-        while (settings := receive(_SUPERVISOR)) is not None:
-            on_settings(settings)
+        while (message := receive(_SUPERVISOR)) is not None:
+            if message.kind == ToChild.SETTINGS:
+                settings = settings_of(message.body)
+                if settings is None:
+                    break
+                on_settings(settings)
+            elif message.kind == ToChild.METRICS:
+                on_metrics(message.body)
         on_end()
 
     threading.Thread(target=watch, name="supervisor", daemon=True).start()
-
-
-def _tell_ready(handle: int) -> None:
-    """Tell the supervisor that this child does its work."""
-    try:
-        os.write(handle, b"ready\n")
-    finally:
-        os.close(handle)
 
 
 async def _relay(settings: Settings, number: int, listener: int, ready: int) -> None:
@@ -89,9 +98,11 @@ async def _relay(settings: Settings, number: int, listener: int, ready: int) -> 
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
     await worker.start(socket.socket(fileno=listener))
-    _tell_ready(ready)
+    telling = loop.create_task(tell(ready, worker.state))
     await stop.wait()
     await worker.stop()
+    telling.cancel()
+    await asyncio.wait([telling])
 
 
 def _record(settings: Settings, ready: int) -> None:
@@ -102,9 +113,13 @@ def _record(settings: Settings, ready: int) -> None:
     # after the relays', and it is the end of its input that says so.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     reloaded: list[Settings] = []
-    _listen_to_supervisor(reloaded.append, recorder.stop)
+
+    def give_metrics(asked: bytes) -> None:
+        say(ready, frame(FromChild.METRICS, asked))
+
+    _listen_to_supervisor(reloaded.append, recorder.stop, give_metrics)
     recorder.before_pass = lambda: recorder.reload(reloaded.pop()) if reloaded else None
-    _tell_ready(ready)
+    say(ready, frame(FromChild.READY))
     recorder.run()
 
 

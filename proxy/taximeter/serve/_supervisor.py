@@ -8,137 +8,29 @@ nothing and books nothing itself.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 
 from taximeter.console import Console
-from taximeter.serve._channel import encode
+from taximeter.live import ChildState
+from taximeter.serve._children import Child
+from taximeter.serve._live import expose_live
+from taximeter.serve._process import read_process
 from taximeter.settings import Address, Settings, SettingsError
 
 log = logging.getLogger("taximeter.serve")
 
-RESTART_SECONDS_FIRST = 0.1
-RESTART_SECONDS_MAX = 10.0
-STEADY_SECONDS = 30.0
-"""A child that has lived so long is started again at once when it dies."""
+METRICS_SECONDS_MAX = 3.0
+"""That the recorder may take for its metrics; collectors usually wait ten seconds for all."""
 RECORDER_STOP_SECONDS = 30.0
 TWICE_SECONDS = 0.5
 """Signals closer together than this are one."""
 GRACE_SECONDS = 15.0
 """Beyond their own drain time, until children that were told to stop are killed."""
-
-
-class _Child:
-    """One child process, over all its lives."""
-
-    def __init__(self, name: str, arguments: list[str], listener: socket.socket | None) -> None:
-        self.name = name
-        self._arguments = arguments
-        self._listener = listener
-        self.process: asyncio.subprocess.Process | None = None
-        self.ready = False
-        self.restarts = 0
-        self._task: asyncio.Task[None] | None = None
-        self.stopping = False
-
-    def begin(self, settings: Callable[[], Settings]) -> None:
-        """Keep it running."""
-        self._task = asyncio.get_running_loop().create_task(self._keep(settings))
-
-    async def _keep(self, settings: Callable[[], Settings]) -> None:
-        wait = RESTART_SECONDS_FIRST
-        while not self.stopping:
-            started = time.monotonic()
-            code = await self._live_once(settings())
-            self.ready = False
-            if self.stopping:
-                return
-            lived = time.monotonic() - started
-            wait = RESTART_SECONDS_FIRST if lived > STEADY_SECONDS else wait
-            self.restarts += 1
-            log.error("%s ended (%s); it is started again in %.1f s.", self.name, _how(code), wait)
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, RESTART_SECONDS_MAX)
-
-    async def _live_once(self, settings: Settings) -> int:
-        reader, writer = os.pipe()
-        passed = [writer] + ([self._listener.fileno()] if self._listener is not None else [])
-        arguments = [
-            str(self._listener.fileno()) if part == "LISTENER" and self._listener else part
-            for part in self._arguments
-        ]
-        try:
-            process = self.process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "taximeter.serve._child",
-                *arguments,
-                str(writer),
-                stdin=asyncio.subprocess.PIPE,
-                pass_fds=passed,
-            )
-        finally:
-            os.close(writer)
-        self.send(settings)
-        watch = asyncio.get_running_loop().create_task(self._watch_ready(reader))
-        try:
-            return await process.wait()
-        finally:
-            watch.cancel()
-            self.process = None
-
-    async def _watch_ready(self, handle: int) -> None:
-        loop = asyncio.get_running_loop()
-        pipe = os.fdopen(handle, "rb", 0)
-        stream = asyncio.StreamReader()
-        transport, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(stream), pipe
-        )
-        try:
-            if await stream.readline() == b"ready\n":
-                self.ready = True
-        finally:
-            transport.close()
-
-    def send(self, settings: Settings) -> None:
-        """Give it a configuration."""
-        process = self.process
-        if process is not None and process.stdin is not None and not process.stdin.is_closing():
-            process.stdin.write(encode(settings))
-
-    def signal(self, number: int) -> None:
-        """Send it a signal if it lives."""
-        if self.process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.send_signal(number)
-
-    async def stop(self, seconds: float) -> bool:
-        """Tell it to finish; kill it after `seconds`. Tells whether it finished by itself."""
-        self.stopping = True
-        if self._task is None:
-            return True
-        if self.process is not None and self.process.stdin is not None:
-            self.process.stdin.close()
-        done, _ = await asyncio.wait([self._task], timeout=seconds)
-        if done:
-            return True
-        log.error("%s did not finish within %.0f s and is killed.", self.name, seconds)
-        self.signal(signal.SIGKILL)
-        await asyncio.wait([self._task], timeout=5)
-        return False
-
-
-def _how(code: int) -> str:
-    if code < 0:
-        with contextlib.suppress(ValueError):
-            return f"signal {signal.Signals(-code).name}"
-    return f"exit code {code}"
 
 
 def listeners(address: Address, count: int) -> list[socket.socket]:
@@ -183,14 +75,14 @@ class Supervisor:
     ) -> None:
         self.settings = settings
         self._console_listener = console
-        self._console = Console(self._state)
+        self._console = Console(self._state, self.metrics)
         self._reread = reread
         self._ports = ports
         self.relays = [
-            _Child(f"relay-{number}", ["relay", str(number), "LISTENER"], listener)
+            Child(f"relay-{number}", ["relay", str(number), "LISTENER"], listener)
             for number, listener in enumerate(ports)
         ]
-        self.recorder = _Child("recorder", ["recorder"], None)
+        self.recorder = Child("recorder", ["recorder"], None)
         self.draining = False
         self._stop = asyncio.Event()
         self._hurry = False
@@ -210,6 +102,22 @@ class Supervisor:
                 child.name: {"ready": child.ready, "restarts": child.restarts} for child in children
             },
         }
+
+    async def metrics(self, openmetrics: bool) -> bytes:
+        """Give everything there is for a collector.
+
+        What comes from the recorder is missing, not nought, while it does not answer.
+        """
+        recorded = await self.recorder.metrics(openmetrics=openmetrics, seconds=METRICS_SECONDS_MAX)
+        relays = {child.name: child.state for child in self.relays}
+        processes = {
+            child.name: child.seen(up=relays[child.name] is not None) for child in self.relays
+        }
+        processes[self.recorder.name] = self.recorder.seen(up=recorded is not None)
+        own = read_process(os.getpid())
+        processes["supervisor"] = ChildState(up=True, restarts=0, process=own)
+        live = expose_live([state for state in relays.values() if state], processes, openmetrics)
+        return live + (recorded or b"") + (b"# EOF\n" if openmetrics else b"")
 
     async def run(self) -> int:
         """Serve until told to stop; give the exit code."""

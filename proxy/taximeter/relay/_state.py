@@ -1,0 +1,83 @@
+"""How a relay worker stands, for whoever watches: read once a second, at no cost to a call."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter as Tally
+from typing import TYPE_CHECKING
+
+from taximeter.live import Lag, PoolState, ProcessState, RelayState
+
+if TYPE_CHECKING:
+    from taximeter.relay._worker import RelayWorker
+
+LAG_SECONDS = 0.1
+"""Between two looks at how late the loop is."""
+
+
+class LoopLag:
+    """Measures how late an event loop comes to what is due, by being due itself.
+
+    uvloop's timers count whole milliseconds, so that up to one of them is no lateness.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        self.seen = Lag.empty()
+
+    def begin(self) -> None:
+        """Look from now on, until `stop`."""
+        self._due = time.monotonic() + LAG_SECONDS
+        self._timer = self._loop.call_later(LAG_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self.seen.add(max(0.0, time.monotonic() - self._due))
+        self.begin()
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def state_of(worker: RelayWorker, process: ProcessState) -> RelayState:
+    """Tell how a worker stands."""
+    in_flight = Tally(exchange.upstream_name for exchange in worker.exchanges)
+    snapshots = worker.snapshots
+    books, counter = worker.books, worker.counter
+    return RelayState(
+        worker=worker.number,
+        process=process,
+        loop_lag=worker.loop_lag.seen,
+        in_flight=dict(in_flight),
+        connections=len(worker.clients),
+        outcomes={str(outcome): count for outcome, count in worker.outcomes.items()},
+        unparsed=worker.unparsed,
+        refused_connections=worker.refused_connections,
+        faults=worker.faults,
+        records=books.records,
+        records_refused=books.refused,
+        counts_refused=counter.refused,
+        counts_late=counter.late,
+        counts_failed=counter.failed,
+        body_bytes=sum(each.body_budget.bytes_taken for each in snapshots),
+        tap_bytes=worker.tap_budget.bytes_taken,
+        pools=_pools(worker),
+        headroom=worker.headroom.known(time.monotonic_ns(), time.time_ns() / 1e9),
+        has_journal=books.has_journal,
+    )
+
+
+def _pools(worker: RelayWorker) -> dict[str, PoolState]:
+    pools: dict[str, PoolState] = {}
+    for snapshot in worker.snapshots:
+        for name, upstream in snapshot.upstreams.items():
+            pool = pools.setdefault(name, PoolState(in_use=0, idle=0, waiting=0))
+            pool.in_use += upstream.connections_in_use
+            pool.idle += upstream.connections_idle
+            pool.waiting += upstream.calls_waiting
+    return pools
