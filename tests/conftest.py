@@ -11,6 +11,7 @@ import pytest
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting and no credential of the person who runs the tests reaches a test."""
     private = ("_API_KEY", "_PROXY", "_BASE_URL")
+    ours = ("TAXIMETER_", "OTEL_")
     for name in list(os.environ):
-        if name.startswith("TAXIMETER_") or name.upper().endswith(private):
+        if name.startswith(ours) or name.upper().endswith(private):
             monkeypatch.delenv(name)

@@ -1,6 +1,7 @@
 """From all sources to one `Settings`.
 
-Later sources win, key by key: the built-in defaults, the file, the environment, the flags.
+Later sources win, key by key: the built-in defaults, OpenTelemetry's standard variables (for
+`otlp`, see `_otel`), the file, the environment, the flags.
 Lists are replaced whole. In the environment a key's path is written in capitals with `__`
 between its parts (`TAXIMETER_UPSTREAMS__OPENAI__URL`); lists and mappings are written as JSON.
 
@@ -27,6 +28,7 @@ from taximeter.settings._errors import Problem, SettingsError
 from taximeter.settings._file import File, Key, dotted, read_file
 from taximeter.settings._model import Settings
 from taximeter.settings._not_yet import not_yet
+from taximeter.settings._otel import standard_variables
 
 ENVIRONMENT_PREFIX = "TAXIMETER_"
 FILE_VARIABLE = "TAXIMETER_CONFIG"
@@ -80,6 +82,9 @@ def load(
             key: Key = tuple(name.split("."))
             sources.note(key, _FLAGS.get(str(key[-1]), f"--{key[-1]}".replace("_", "-")))
             _put(values, key, value, name)
+    for key, value, name in standard_variables(values.get("otlp"), environ):
+        sources.note(key, name)
+        _put(values, key, value, name)
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:

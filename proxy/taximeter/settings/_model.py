@@ -6,6 +6,8 @@ here for their own sense; where a value came from is the business of `_load`.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,11 +24,15 @@ from pydantic import (
 )
 
 from taximeter.settings import _values
+from taximeter.settings._errors import Problem, SettingsError
 from taximeter.settings._kinds import Section, number
 from taximeter.settings._price import OwnPrice
 from taximeter.settings._rooms import Identity, Journal, Log, Recorder, Relay
 from taximeter.settings._signals import LatencyBudget, Metrics, Otlp
 from taximeter.settings._upstream import Dialect, Upstream, upstream_name, with_defaults
+
+CONSOLE_TOKEN_CHARACTERS_MIN = 16
+_TOKEN = re.compile(r"[!-~]+")
 
 
 def _secret_url(value: object) -> SecretStr:
@@ -49,6 +55,14 @@ class Settings(Section):
     console: Listener = Field(
         _values.Address("127.0.0.1", 8401),
         description="Where health, metrics and the console listen, as host:port.",
+    )
+    console_token_env: Annotated[str, AfterValidator(_values.variable_name)] | None = Field(
+        None,
+        description=(
+            "Name of the environment variable that holds the console's bearer token, of at least "
+            "16 characters. Needed where the console does not listen on loopback; given, it is "
+            "asked for there, too. Health and readiness are told to anyone, as a yes or a no."
+        ),
     )
     workers: Annotated[int, BeforeValidator(number), Field(ge=1, le=64)] = Field(
         1, description="Processes that relay. One serves hundreds of streams."
@@ -117,7 +131,36 @@ class Settings(Section):
     def _check(self) -> Settings:
         if self.listen == self.console and self.listen.port != 0:
             raise ValueError("listen and console must differ")
+        if self.console_token_env is None and not self.console.is_loopback:
+            raise ValueError(
+                "console listens off loopback, so it needs a token: name the environment "
+                "variable that holds one as console_token_env"
+            )
         return self
+
+    def read_console_token(self) -> str | None:
+        """Read the console's token from the environment. It is kept nowhere: never show it.
+
+        Raises:
+            SettingsError: if one is named and there is none, or none to speak of.
+        """
+        name = self.console_token_env
+        if name is None:
+            return None
+        token = os.environ.get(name, "")
+        if len(token) < CONSOLE_TOKEN_CHARACTERS_MIN or not _TOKEN.fullmatch(token):
+            raise SettingsError(
+                [
+                    Problem(
+                        f"the environment's {name}",
+                        "console_token_env",
+                        f"must be at least {CONSOLE_TOKEN_CHARACTERS_MIN} printable ASCII "
+                        "characters without spaces",
+                        "make a token with: openssl rand -hex 32",
+                    )
+                ]
+            )
+        return token
 
     @property
     def ledger_url(self) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from taximeter.settings import _values
 from taximeter.settings._kinds import Seconds, Section, Usd, number
+from taximeter.settings._otel import TRACES_PATH, mismatch, parse_headers
 
 _Names = Annotated[int, BeforeValidator(number), Field(ge=0, le=10_000)]
 _Ratio = Annotated[float, BeforeValidator(number), Field(ge=0, le=1, allow_inf_nan=False)]
@@ -55,34 +58,70 @@ class LatencyBudget(Section):
 class Otlp(Section):
     """Where traces go, and which. Without an endpoint no trace is made."""
 
-    endpoint: Annotated[str, AfterValidator(_values.upstream_url)] | None = Field(
+    endpoint: Annotated[str, AfterValidator(_values.collector_url)] | None = Field(
         None,
         description=(
-            "Base URL of an OpenTelemetry collector, such as http://127.0.0.1:4318. Not given, "
-            "`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` or `OTEL_EXPORTER_OTLP_ENDPOINT`."
+            "Base URL of an OpenTelemetry collector, such as http://127.0.0.1:4318; over HTTP, "
+            "`/v1/traces` is put behind it. Not given, `OTEL_EXPORTER_OTLP_ENDPOINT`."
+        ),
+    )
+    traces_endpoint: Annotated[str, AfterValidator(_values.collector_url)] | None = Field(
+        None,
+        description=(
+            "Whole URL that traces go to, if that is not the endpoint's `/v1/traces`. Neither "
+            "given, `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`."
         ),
     )
     protocol: Literal["http", "grpc"] | None = Field(
         None,
         description=(
-            "`http` (protobuf over HTTP) or `grpc`. Not given, `OTEL_EXPORTER_OTLP_PROTOCOL`, "
-            "else `http`."
+            "`http` (protobuf over HTTP) or `grpc`. Not given, "
+            "`OTEL_EXPORTER_OTLP_TRACES_PROTOCOL` or `OTEL_EXPORTER_OTLP_PROTOCOL`, else `http`."
         ),
     )
     headers_env: Annotated[str, AfterValidator(_values.variable_name)] | None = Field(
         None,
         description=(
             "Name of the environment variable that holds headers for the collector, as "
-            "`name=value,name=value`. Not given, `OTEL_EXPORTER_OTLP_HEADERS`."
+            "`name=value,name=value`. Not given, `OTEL_EXPORTER_OTLP_TRACES_HEADERS` or "
+            "`OTEL_EXPORTER_OTLP_HEADERS`, if there is one."
+        ),
+    )
+    ca_file: Path | None = Field(
+        None,
+        description=(
+            "File of certificates (PEM) that are trusted instead of the system's. Not given, "
+            "`OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE` or `OTEL_EXPORTER_OTLP_CERTIFICATE`."
+        ),
+    )
+    compression: Literal["none", "gzip"] = Field(
+        "none",
+        description=(
+            "Of what is sent. Not given, `OTEL_EXPORTER_OTLP_TRACES_COMPRESSION` or "
+            "`OTEL_EXPORTER_OTLP_COMPRESSION`."
         ),
     )
     service_name: str = Field(
-        "taximeter", min_length=1, max_length=128, description="`service.name` of the spans."
+        "taximeter",
+        min_length=1,
+        max_length=128,
+        description="`service.name` of the spans. Not given, `OTEL_SERVICE_NAME`.",
     )
     resource: dict[str, str] = Field(
-        {}, max_length=32, description="Further attributes of the resource, by name."
+        {},
+        max_length=32,
+        description=(
+            "Further attributes of the resource, by name; those of `OTEL_RESOURCE_ATTRIBUTES` "
+            "are added."
+        ),
     )
-    sample_ratio: _Ratio = Field(1.0, description="Share of calls that are traced.")
+    sample_ratio: _Ratio = Field(
+        1.0,
+        description=(
+            "Share of calls that are traced, of those whose client did not decide. Not given, "
+            "what `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG` say."
+        ),
+    )
     sample_errors: bool = Field(
         True, description="Trace every call that did not complete, whatever the share."
     )
@@ -99,7 +138,13 @@ class Otlp(Section):
     batch_calls_max: Annotated[int, BeforeValidator(number), Field(ge=1, le=10_000)] = Field(
         128, description="Calls of one export."
     )
-    timeout_seconds: Seconds = Field(10, description="For one export, with its retries.")
+    timeout_seconds: Seconds = Field(
+        10,
+        description=(
+            "For one export, with its retries. Not given, `OTEL_EXPORTER_OTLP_TRACES_TIMEOUT` or "
+            "`OTEL_EXPORTER_OTLP_TIMEOUT`, which are in milliseconds."
+        ),
+    )
     stage_spans: bool = Field(True, description="A span for each stage, below the call's own.")
 
     @field_validator("resource")
@@ -114,4 +159,22 @@ class Otlp(Section):
     def _check(self) -> Otlp:
         if self.batch_calls_max > self.queue_calls_max:
             raise ValueError("batch_calls_max must be at most queue_calls_max")
+        url = self.traces_endpoint or self.endpoint
+        if url is not None and (wrong := mismatch(url, grpc=self.protocol == "grpc")):
+            raise ValueError(wrong)
         return self
+
+    @property
+    def traces_url(self) -> str | None:
+        """Where traces go: over HTTP the whole URL, over gRPC the collector. None is nowhere."""
+        if self.traces_endpoint is not None or self.endpoint is None:
+            return self.traces_endpoint
+        return self.endpoint if self.protocol == "grpc" else self.endpoint + TRACES_PATH
+
+    def read_headers(self) -> dict[str, str]:
+        """Read the collector's headers from the environment. They may be secret: never show them.
+
+        Raises:
+            ValueError: if their variable is not set, or holds something else.
+        """
+        return {} if self.headers_env is None else parse_headers(os.environ.get(self.headers_env))

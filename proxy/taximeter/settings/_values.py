@@ -7,6 +7,7 @@ keys into the wrong line.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -43,6 +44,16 @@ class Address(NamedTuple):
 
     host: str
     port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it. A name that is not its own may be anything."""
+        if self.host.lower() == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -103,6 +114,13 @@ def upstream_url(value: object) -> str:
     return urlunsplit((parts.scheme, parts.netloc.lower(), path, "", ""))
 
 
+def collector_url(value: object) -> str:
+    """Read a collector's URL; give it without a slash at its end."""
+    if isinstance(value, str) and "@" in value.partition("://")[2].partition("/")[0]:
+        raise ValueError("must not carry a user name or password; headers_env is for those")
+    return upstream_url(value)
+
+
 def ledger_url(value: object) -> str:
     """Read a ledger's URL, in the form that SQLAlchemy takes."""
     what = "sqlite:////path/to/ledger.db or postgresql://user@host/database"
@@ -157,4 +175,6 @@ def variable_name(value: object) -> str:
             "must be the name of an environment variable in capitals, such as OPENAI_API_KEY, "
             "never the key itself"
         )
+    if value.startswith("TAXIMETER_"):
+        raise ValueError("must not begin with TAXIMETER_: such a variable is a setting itself")
     return value

@@ -1,0 +1,60 @@
+"""Which calls are traced. Pure.
+
+The rules, in this order:
+
+1. always, if our own settings ask for it: it failed, it was slow, it was dear;
+2. as the client decided, if it sent a `traceparent`: its trace stays whole, or stays away;
+3. else by the trace id, as OpenTelemetry's probability sampling does: the id's last 56 bits are
+   a number, and the calls whose number is at least (1 - ratio) * 2^56 are taken. Whoever samples by
+   the same rule, at the same ratio or a greater one, has taken the same traces.
+
+The 56 bits matter. The ids of our own traces are the calls' own, UUIDs whose last 64 bits begin
+with two fixed ones: a sampler that compares all 64 takes none of them, or all.
+"""
+
+from __future__ import annotations
+
+from taximeter.call import PICO_PER_USD, Outcome
+from taximeter.ledger import Entry
+from taximeter.settings import Otlp
+from taximeter.trace_ids import trace_id_of
+
+RANDOM_BITS = 56
+"""W3C trace context, level 2: the rightmost seven bytes of a trace id are the random ones."""
+_SAMPLED = 0x01
+
+
+class Sampler:
+    """Decides on calls under one configuration."""
+
+    def __init__(self, otlp: Otlp) -> None:
+        self._threshold = threshold_of(1.0 if otlp.sample_ratio is None else otlp.sample_ratio)
+        self._errors = otlp.sample_errors
+        slow, cost = otlp.sample_slow_seconds, otlp.sample_cost_usd
+        self._slow_ns = None if slow is None else int(slow * 1e9)
+        self._cost_pico = None if cost is None else int(cost * PICO_PER_USD)
+
+    def takes(self, entry: Entry) -> bool:
+        """Tell whether a call is traced."""
+        closed = entry.closed
+        opened = closed.opened
+        if self._errors and closed.outcome is not Outcome.COMPLETED:
+            return True
+        if self._slow_ns is not None and sum(closed.stages.values()) >= self._slow_ns:
+            return True
+        cost = entry.cost_pico
+        if self._cost_pico is not None and cost is not None and cost >= self._cost_pico:
+            return True
+        if opened.trace_id is not None:
+            return bool(opened.trace_flags & _SAMPLED)
+        return is_taken(trace_id_of(opened.call_id), self._threshold)
+
+
+def threshold_of(ratio: float) -> int:
+    """Give the number from which on a trace id is taken, for a share between 0 and 1."""
+    return round((1 - ratio) * (1 << RANDOM_BITS))
+
+
+def is_taken(trace_id: str, threshold: int) -> bool:
+    """Tell whether a trace id, 32 hex digits, is at or above a threshold."""
+    return int(trace_id[-RANDOM_BITS // 4 :], 16) >= threshold
