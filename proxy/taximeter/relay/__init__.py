@@ -5,6 +5,6 @@ in `taximeter.relay._aiohttp`, and nowhere else.
 """
 
 from taximeter.relay._errors import PROBLEMS, Fault, Problem
-from taximeter.relay._worker import RelayWorker, hash_key_of
+from taximeter.relay._worker import RelayWorker
 
-__all__ = ["PROBLEMS", "Fault", "Problem", "RelayWorker", "hash_key_of"]
+__all__ = ["PROBLEMS", "Fault", "Problem", "RelayWorker"]

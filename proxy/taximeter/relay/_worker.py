@@ -8,7 +8,6 @@ import socket
 import time
 from collections import Counter as Tally
 from dataclasses import dataclass
-from pathlib import Path
 
 from taximeter.call import CallIds, Counted, Outcome
 from taximeter.counting import Counter, CountJob
@@ -270,10 +269,3 @@ class RelayWorker:
             for upstream in snapshot.upstreams.values():
                 await upstream.close()
         await self.books.close()
-
-
-def hash_key_of(data_dir: Path) -> bytes:
-    """Give the key that credentials are hashed with; made on first need, mode 0600."""
-    from taximeter.relay._secret import load_or_make
-
-    return load_or_make(data_dir / "hash.key")

@@ -78,7 +78,8 @@ def _listen_to_supervisor(
 
 
 async def _relay(settings: Settings, number: int, listener: int, ready: int) -> None:
-    from taximeter.relay import RelayWorker, hash_key_of
+    from taximeter.keys import hash_key_of
+    from taximeter.relay import RelayWorker
 
     loop = asyncio.get_running_loop()
     worker = RelayWorker(settings, worker=number, hash_key=hash_key_of(settings.data_dir))
