@@ -22,8 +22,9 @@ from pydantic_core import PydanticUndefined
 
 from taximeter.cli import application
 from taximeter.ledger._page import with_tables
+from taximeter.metrics._page import with_families
 from taximeter.settings import Address, Settings
-from taximeter.settings._not_yet import later_keys
+from taximeter.settings._not_yet import not_yet
 
 DOCS = Path(__file__).parent.parent / "docs"
 HELP_COLUMNS = 96
@@ -32,11 +33,11 @@ _MEBI = 1024 * 1024
 
 def configuration() -> str:
     """Give the page of the configuration."""
-    rows = [
-        f"| `{key}` | {kind_of(field)} | {default_of(field)} | {field.description} |"
-        for key, field in walk(Settings)
-    ]
-    later = [f"| `{key}` | {meaning} |" for key, meaning in later_keys()]
+    rows: list[str] = []
+    later: list[str] = []
+    for key, field in walk(Settings):
+        table = later if not_yet(tuple(key.split("."))) else rows
+        table.append(f"| `{key}` | {kind_of(field)} | {default_of(field)} | {field.description} |")
     return "\n".join(
         [
             "# Configuration",
@@ -75,10 +76,10 @@ def configuration() -> str:
             "## Not yet",
             "",
             "These keys are part of the surface and not of this version. They are refused by "
-            "name rather than taken and not acted on.",
+            "name rather than taken and not acted on; `state: memory` is taken.",
             "",
-            "| key | meaning |",
-            "| --- | --- |",
+            "| key | value | default | meaning |",
+            "| --- | --- | --- | --- |",
             *later,
             "",
         ]
@@ -90,7 +91,7 @@ def walk(model: type[BaseModel], parent: str = "") -> Iterator[tuple[str, FieldI
     for name, field in model.model_fields.items():
         key = f"{parent}{name}"
         inner = inner_model(field.annotation)
-        origin = get_origin(field.annotation)
+        origin = get_origin(plain(field.annotation))
         if inner is None:
             yield key, field
         elif origin is dict:
@@ -101,6 +102,15 @@ def walk(model: type[BaseModel], parent: str = "") -> Iterator[tuple[str, FieldI
             yield from walk(inner, f"{key}[].")
         else:
             yield from walk(inner, f"{key}.")
+
+
+def plain(annotation: Any) -> Any:
+    """Take off what says that a value may be missing, and what is said of its bounds."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        annotation = next(one for one in get_args(annotation) if one is not type(None))
+    while hasattr(annotation, "__metadata__"):
+        annotation = annotation.__origin__
+    return annotation
 
 
 def inner_model(annotation: Any) -> type[BaseModel] | None:
@@ -129,7 +139,7 @@ _KINDS: dict[Any, str] = {
 def kind_of(field: FieldInfo) -> str:
     """Say what a value may be, with its bounds."""
     if inner_model(field.annotation) is not None:
-        return "list" if get_origin(field.annotation) is tuple else "group"
+        return "list" if get_origin(plain(field.annotation)) is tuple else "group"
     annotation, metadata = field.annotation, list(field.metadata)
     if get_origin(annotation) in (Union, types.UnionType):
         annotation = next(one for one in get_args(annotation) if one is not type(None))
@@ -205,10 +215,16 @@ def ledger() -> str:
     return with_tables((DOCS / "ledger.md").read_text(encoding="utf-8"))
 
 
+def metrics() -> str:
+    """Give the page of the metrics: its text as it is, its families anew."""
+    return with_families((DOCS / "metrics.md").read_text(encoding="utf-8"))
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "configuration.md": configuration,
     "commands.md": commands,
     "ledger.md": ledger,
+    "metrics.md": metrics,
 }
 
 

@@ -110,6 +110,8 @@ class Committed:
     Where a fetch hands its cost to the call that made the answer, one key loses what
     another gains.
     """
+    cache_write_tokens: Mapping[SumKey, int] = field(default_factory=dict)
+    """The same of the tokens written to a prompt cache, which `hourly` has no column for."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,7 @@ def commit(
             repeated=frozenset(repeated),
             rejected=pending.rejected,
             sums=sums,
+            cache_write_tokens=tally.cache_writes(),
         )
         if note is not None:
             _keep_notes(connection, batch.scope, note(committed))

@@ -84,6 +84,7 @@ SUMMED_COLUMNS = (
     "cost_pico",
     "duration_ns",
     "time_to_first_token_ns",
+    "cache_write_tokens",
 )
 """The columns of `calls` that the sums are made from."""
 
@@ -96,6 +97,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._sums: dict[SumKey, list[int]] = {}
+        self._cache_writes: dict[SumKey, int] = {}
 
     def count(self, summed: Iterable[Any], times: int = 1) -> None:
         """Count a row, given its `SUMMED_COLUMNS`; with `times` -1 take it out again."""
@@ -117,6 +119,7 @@ class Tally:
             cost_pico,
             duration_ns,
             first_token_ns,
+            cache_write_tokens,
         ) = summed
         key = SumKey(
             started_at_ns // HOUR_NS * 3600,
@@ -159,10 +162,17 @@ class Tally:
         if first_token_ns is not None:
             sums[14] += times * (first_token_ns // 1000)
             sums[15] += times
+        if cache_write_tokens:
+            written = self._cache_writes.get(key, 0)
+            self._cache_writes[key] = written + times * cache_write_tokens
 
     def sums(self) -> dict[SumKey, Sums]:
         """Give what has been counted; keys whose sums came out at nought are left out."""
         return {key: Sums(*sums) for key, sums in self._sums.items() if any(sums)}
+
+    def cache_writes(self) -> dict[SumKey, int]:
+        """Give the cache-write tokens counted, which no hourly sum has a column for."""
+        return {key: tokens for key, tokens in self._cache_writes.items() if tokens}
 
 
 @lru_cache(maxsize=_DIGEST_CACHE_ENTRIES_MAX)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -47,6 +48,14 @@ _OTHER = "?"
 """Stands in a context for any word that no price of the model depends on."""
 
 _Context = tuple[tuple[str, str], ...]
+
+
+@cache
+def catalogue_models() -> frozenset[str]:
+    """Give the names that the built-in table has, as they stand there. It may have to be loaded."""
+    from taximeter.pricing._catalogue import model_names
+
+    return model_names()
 
 
 class Price(msgspec.Struct, frozen=True):

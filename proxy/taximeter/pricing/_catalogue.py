@@ -185,6 +185,11 @@ class Catalogue:
                 yield self._by_id[provider_id]
 
 
+def model_names() -> frozenset[str]:
+    """Give the table's own names of its models. What else it would match is not among them."""
+    return frozenset(model.id for provider in get_snapshot().providers for model in provider.models)
+
+
 CATALOGUE = f"genai-prices {version('genai-prices')}"
 """Name and version of the table."""
 
