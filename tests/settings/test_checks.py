@@ -55,9 +55,7 @@ def test_what_is_not_acted_on_yet_is_refused_by_name(refuse: Refuse, text: str, 
 def test_only_memory_is_a_state_yet(refuse: Refuse, read: Read) -> None:
     """`state: memory` is what there is; another is refused as not yet there."""
     assert read("state: memory").state == "memory"
-    assert "state other than `memory` is not in this version yet" in refuse(
-        "state: redis://127.0.0.1"
-    )
+    assert "state: `state` is not in this version yet" in refuse("state: redis://127.0.0.1")
 
 
 @pytest.mark.parametrize(

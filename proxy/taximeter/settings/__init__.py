@@ -6,34 +6,47 @@ problem with its source, its key and a hint. Nothing else in the package reads t
 
 from __future__ import annotations
 
+from taximeter.settings._admission import Breaker, Limits, Queue, Rates, Retry
 from taximeter.settings._errors import Problem, SettingsError
 from taximeter.settings._load import ENVIRONMENT_PREFIX, find_file, load
 from taximeter.settings._model import Settings
 from taximeter.settings._price import OwnPrice
 from taximeter.settings._rooms import Identity, Journal, Log, Recorder, Relay
 from taximeter.settings._signals import LatencyBudget, Metrics, Otlp
+from taximeter.settings._tiers import Budget, Redis, Shared, Team, Tier, User
 from taximeter.settings._upstream import Dialect, Timeouts, Tls, Upstream, guess_dialect
 from taximeter.settings._values import Address
 
 __all__ = [
     "ENVIRONMENT_PREFIX",
     "Address",
+    "Breaker",
+    "Budget",
     "Dialect",
     "Identity",
     "Journal",
     "LatencyBudget",
+    "Limits",
     "Log",
     "Metrics",
     "Otlp",
     "OwnPrice",
     "Problem",
+    "Queue",
+    "Rates",
     "Recorder",
+    "Redis",
     "Relay",
+    "Retry",
     "Settings",
     "SettingsError",
+    "Shared",
+    "Team",
+    "Tier",
     "Timeouts",
     "Tls",
     "Upstream",
+    "User",
     "find_file",
     "guess_dialect",
     "load",

@@ -24,6 +24,14 @@ class Problem:
         return f"{text}\n    hint: {self.hint}" if self.hint else text
 
 
+class Contradiction(ValueError):
+    """Settings that make no sense together: the path of each, and what is wrong there."""
+
+    def __init__(self, found: Sequence[tuple[tuple[str | int, ...], str]]) -> None:
+        self.found = tuple(found)
+        super().__init__("; ".join(message for _, message in self.found))
+
+
 class SettingsError(Exception):
     """The configuration cannot be used: the fault of whoever wrote it, and of nobody else."""
 

@@ -24,10 +24,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from taximeter.settings import _values
-from taximeter.settings._errors import Problem, SettingsError
+from taximeter.settings._errors import Contradiction, Problem, SettingsError
 from taximeter.settings._file import File, Key, dotted, read_file
 from taximeter.settings._model import Settings
-from taximeter.settings._not_yet import not_yet
+from taximeter.settings._not_yet import not_yet, split
 from taximeter.settings._otel import standard_variables
 
 ENVIRONMENT_PREFIX = "TAXIMETER_"
@@ -85,11 +85,16 @@ def load(
     for key, value, name in standard_variables(values.get("otlp"), environ):
         sources.note(key, name)
         _put(values, key, value, name)
+    values, refused = split(values)
+    problems = [_refused(key, sources) for key in refused]
+    settings = None
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
-        problems = [_problem(details, sources) for details in error.errors(include_url=False)]
-        raise SettingsError(problems) from None
+        for details in error.errors(include_url=False):
+            problems += _problems(details, sources)
+    if settings is None or problems:
+        raise SettingsError(problems)
     _refuse_readable_password(settings, sources)
     return settings
 
@@ -155,6 +160,19 @@ def _put(values: dict[str, Any], key: Key, value: Any, source: str) -> None:
     here[key[-1]] = value
 
 
+def _refused(key: Key, sources: _Sources) -> Problem:
+    message = f"`{key[-1]}` is not in this version yet: {not_yet(key)}"
+    return Problem(sources.where(key), dotted(key), message, "take it out")
+
+
+def _problems(details: ErrorDetails, sources: _Sources) -> list[Problem]:
+    """Turn one of pydantic's errors into ours, of which it may hold several."""
+    error = details.get("ctx", {}).get("error")
+    if isinstance(error, Contradiction):
+        return [Problem(sources.where(key), dotted(key), what) for key, what in error.found]
+    return [_problem(details, sources)]
+
+
 def _problem(details: ErrorDetails, sources: _Sources) -> Problem:
     """Turn one of pydantic's errors into one of ours, without the value it was about."""
     # Pydantic marks a bad key of a mapping with a part of its own.
@@ -166,9 +184,6 @@ def _problem(details: ErrorDetails, sources: _Sources) -> Problem:
     if kind == "missing":
         return Problem(where, name, "is missing")
     if kind == "literal_error":
-        if key == ("state",):
-            message = "state other than `memory` is not in this version yet"
-            return Problem(where, name, message, "take the line out; limits come with it")
         return Problem(where, name, f"must be {context.get('expected', 'another word')}")
     if kind == "value_error":
         return Problem(where, name, str(context.get("error", "is not valid")))
@@ -180,9 +195,6 @@ def _problem(details: ErrorDetails, sources: _Sources) -> Problem:
 
 def _unknown(key: Key, where: str) -> Problem:
     name, last = dotted(key), str(key[-1])
-    later = not_yet(key)
-    if later:
-        return Problem(where, name, f"`{last}` is not in this version yet: {later}")
     if _SECRET_NAME.fullmatch(last):
         hint = "name an environment variable that holds it, with api_key_env of the upstream"
         return Problem(where, name, "a secret has no place in the configuration", hint)
@@ -217,15 +229,17 @@ def _inner_model(annotation: Any) -> type[BaseModel] | None:
 
 
 def _refuse_readable_password(settings: Settings, sources: _Sources) -> None:
-    file = sources.file_of(("ledger",))
-    if file and file.open_to_others and _values.has_password(settings.ledger_url):
-        raise SettingsError(
-            [
-                Problem(
-                    file.where(("ledger",)),
-                    "ledger",
-                    "carries a password, and others may read the file",
-                    f"chmod 600 {file.path}, or set TAXIMETER_LEDGER or PGPASSWORD instead",
-                )
-            ]
+    instead = {"ledger": "TAXIMETER_LEDGER or PGPASSWORD", "state": "TAXIMETER_STATE"}
+    urls = {"ledger": settings.ledger_url, "state": settings.state_url or ""}
+    problems = [
+        Problem(
+            file.where((name,)),
+            name,
+            "carries a password, and others may read the file",
+            f"chmod 600 {file.path}, or set {instead[name]} instead",
         )
+        for name, url in urls.items()
+        if (file := sources.file_of((name,))) and file.open_to_others and _values.has_password(url)
+    ]
+    if problems:
+        raise SettingsError(problems)

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import (
@@ -23,12 +23,25 @@ from pydantic import (
     model_validator,
 )
 
-from taximeter.settings import _values
-from taximeter.settings._errors import Problem, SettingsError
+from taximeter.settings import _not_yet, _values
+from taximeter.settings._admission import wrong_fallbacks
+from taximeter.settings._errors import Contradiction, Problem, SettingsError
 from taximeter.settings._kinds import Section, number
 from taximeter.settings._price import OwnPrice
 from taximeter.settings._rooms import Identity, Journal, Log, Recorder, Relay
 from taximeter.settings._signals import LatencyBudget, Metrics, Otlp
+from taximeter.settings._tiers import (
+    DEFAULT_TIER,
+    NAMES_MAX,
+    PersonName,
+    Redis,
+    State,
+    Team,
+    Tier,
+    TierName,
+    User,
+    wrong_tiers,
+)
 from taximeter.settings._upstream import Dialect, Upstream, upstream_name, with_defaults
 
 CONSOLE_TOKEN_CHARACTERS_MIN = 16
@@ -87,7 +100,14 @@ class Settings(Section):
             "`postgresql://user@host/database`. Not given, `ledger.db` in `data_dir`."
         ),
     )
-    state: Literal["memory"] = Field("memory", description="Where limits keep their counts.")
+    state: State = Field(
+        "memory",
+        description=(
+            "Where limits and budgets keep their counts: `memory`, for one machine, or "
+            "`redis://[user:password@]host[:port][/database]` (`rediss://` for TLS)."
+        ),
+    )
+    redis: Redis = Field(Redis(), description="How counts are shared.")
     log: Log = Field(Log(), description="What the processes say about themselves.")
     upstreams: dict[Annotated[str, AfterValidator(upstream_name)], Upstream] = Field(
         {},
@@ -98,6 +118,21 @@ class Settings(Section):
             "configured, there are `openai`, `anthropic`, `gemini` and `ollama` (on this "
             "machine); a family with an upstream of your own loses the built-in one."
         ),
+    )
+    tiers: dict[TierName, Tier] = Field(
+        {},
+        max_length=256,
+        description=(
+            "What users may do, by the name of their tier. Users without one are in "
+            "`default_tier`; a tier `default` that is not configured has no limits."
+        ),
+    )
+    default_tier: str = Field(DEFAULT_TIER, description="Tier of users that are not in `users`.")
+    users: dict[PersonName, User] = Field(
+        {}, max_length=NAMES_MAX, description="Users known by name: their tier, and exceptions."
+    )
+    teams: dict[PersonName, Team] = Field(
+        {}, max_length=NAMES_MAX, description="Teams known by name."
     )
     identity: Identity = Field(Identity(), description="Headers that say who calls.")
     relay: Relay = Field(Relay(), description="Bounds of the data plane.")
@@ -136,7 +171,29 @@ class Settings(Section):
                 "console listens off loopback, so it needs a token: name the environment "
                 "variable that holds one as console_token_env"
             )
+        fallbacks = {name: (each.dialect, each.fallback) for name, each in self.upstreams.items()}
+        wrong = [
+            *(
+                (("upstreams", name, "fallback", place), message)
+                for name, place, message in wrong_fallbacks(fallbacks)
+            ),
+            *wrong_tiers(self.tiers, self.users, self.default_tier),
+        ]
+        if wrong:
+            raise Contradiction(wrong)
         return self
+
+    def tier_of(self, user: str | None) -> Tier:
+        """Give what holds for a user: the tier, with the exceptions made for this user."""
+        known = self.users.get(user) if user is not None else None
+        name = known.tier if known and known.tier is not None else self.default_tier
+        tier = self.tiers.get(name) or Tier()
+        return known.within(tier) if known else tier
+
+    @property
+    def state_url(self) -> str | None:
+        """The URL of Redis, if counts are shared. It may carry a password: never show it."""
+        return None if isinstance(self.state, str) else self.state.get_secret_value()
 
     def read_console_token(self) -> str | None:
         """Read the console's token from the environment. It is kept nowhere: never show it.
@@ -185,4 +242,5 @@ class Settings(Section):
     def dump(self) -> str:
         """Give the configuration in effect as YAML. No secret is in it."""
         plain: dict[str, Any] = self.model_dump(mode="json", exclude_none=True)
+        plain, _ = _not_yet.split(plain)
         return yaml.safe_dump(plain, sort_keys=False, default_flow_style=False, allow_unicode=True)

@@ -1,10 +1,14 @@
 """Settings that belong to the fixed surface and that this version does not act on.
 
-Taken silently they would be a promise not kept: a limit that limits nothing. So they are refused
-by name. To switch one on, give it a field in `_model` and take its line out here.
+Taken silently they would be a promise not kept: a limit that limits nothing. So they have their
+fields in the model, and are refused by name before it sees them. To switch one on, take its line
+out here; with the last one, this module goes.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from taximeter.settings._file import Key
 
@@ -17,23 +21,42 @@ _UPSTREAM = {
 }
 _TOP = {
     "tiers": "tiers with their limits and budgets",
+    "default_tier": "tiers with their limits and budgets",
     "users": "users with their tiers",
+    "teams": "budgets of teams",
+    "state": "counts of limits shared between machines",
+    "redis": "counts of limits shared between machines",
 }
-
-
-def later_keys() -> list[tuple[str, str]]:
-    """Give the keys as people write them, and what they are for."""
-    upstream = [(f"upstreams.NAME.{name}", meaning) for name, meaning in _UPSTREAM.items()]
-    state = [("state: redis://...", "counts of limits shared between machines")]
-    return [*upstream, *_TOP.items(), *state]
+_AS_BEFORE = {"state": "memory"}
+"""Values that say no more than what is done anyway: they are taken."""
 
 
 def not_yet(key: Key) -> str | None:
-    """Say what a refused key would be for, if it is one that a later version knows."""
+    """Say what a key would be for, if it is one that a later version acts on."""
     match key:
-        case (str(name),):
-            return _TOP.get(name)
-        case ("upstreams", str(), str(name)):
+        case (str(name), *_) if name in _TOP:
+            return _TOP[name]
+        case ("upstreams", str(), str(name), *_):
             return _UPSTREAM.get(name)
         case _:
             return None
+
+
+def split(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Key]]:
+    """Take the keys that are not acted on out of a configuration; give both."""
+    refused: list[Key] = []
+    kept: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in _TOP:
+            if _AS_BEFORE.get(name) != value:
+                refused.append((name,))
+        else:
+            kept[name] = value
+    upstreams = kept.get("upstreams")
+    if isinstance(upstreams, Mapping):
+        kept["upstreams"] = entries = dict(upstreams)
+        for name, entry in entries.items():
+            if isinstance(entry, Mapping):
+                entries[name] = {key: each for key, each in entry.items() if key not in _UPSTREAM}
+                refused += [("upstreams", name, key) for key in entry if key in _UPSTREAM]
+    return kept, refused

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, field_validator
 
 from taximeter.settings import _values
+from taximeter.settings._admission import FALLBACKS_MAX, Breaker, Limits, Queue, Retry
 from taximeter.settings._kinds import MEBI, Bytes, Count, Seconds, Section
 
 Dialect = Literal["openai", "anthropic", "gemini", "ollama"]
@@ -111,6 +112,17 @@ class Upstream(Section):
     )
     timeouts: Timeouts = Field(Timeouts(), description="How long it may keep a call waiting.")
     tls: Tls = Field(Tls(), description="How its certificate is checked.")
+    limits: Limits = Field(Limits(), description="How much may go to it.")
+    queue: Queue = Field(Queue(), description="Where calls wait that cannot go at once.")
+    retry: Retry = Field(Retry(), description="Attempts of our own.")
+    breaker: Breaker = Field(Breaker(), description="When it is left alone for a while.")
+    fallback: tuple[str, ...] = Field(
+        (),
+        max_length=FALLBACKS_MAX,
+        description=(
+            "Upstreams of the same dialect that take its calls, in this order, when it cannot."
+        ),
+    )
 
     def read_api_key(self) -> str | None:
         """Read the upstream's key from the environment. It is kept nowhere: never show it."""
