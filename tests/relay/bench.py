@@ -247,7 +247,7 @@ async def bench(
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     worker = RelayWorker(
-        settings_for(folder, url, upstream or {}, **rooms), worker=0, hash_key=b"k" * 32
+        settings_for(folder, url, upstream or {}, **rooms), worker=0, hash_key=lambda: b"k" * 32
     )
     listener = socket.create_server(("127.0.0.1", 0))
     made = Bench(worker, listener.getsockname()[1], lines)

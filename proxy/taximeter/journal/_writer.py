@@ -16,8 +16,10 @@ reader may have seen some of them, and a full disk is not to be filled with empt
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable
@@ -161,21 +163,30 @@ class JournalWriter:
         name = new_name(scope_of(root), worker)
         hidden = root / f".{name}"
         disk.make_directory(hidden)
-        lock = lock_writer(hidden)
-        lost = LostCount.create(hidden / LOST_NAME)
-        directory = hidden.rename(root / name)
-        if sync is not SyncPolicy.NONE:
-            disk.synchronise_directory(root)  # or the whole journal may be gone after a power cut
-        writer = cls(
-            directory,
-            sync=sync,
-            segment_bytes=segment_bytes,
-            bytes_max=bytes_max,
-            disk=disk,
-            lock=lock,
-            lost=lost,
-        )
-        writer._next_segment()
+        with contextlib.ExitStack() as undo:
+            # On a full disk this is tried again and again: a try that fails leaves nothing.
+            for folder in (hidden, root / name):
+                undo.callback(shutil.rmtree, folder, ignore_errors=True)
+            lock = lock_writer(hidden)
+            undo.callback(lock.release)
+            lost = LostCount.create(hidden / LOST_NAME)
+            undo.callback(lost.close)
+            directory = hidden.rename(root / name)
+            if sync is not SyncPolicy.NONE:
+                # Or the whole journal may be gone after a power cut.
+                disk.synchronise_directory(root)
+            writer = cls(
+                directory,
+                sync=sync,
+                segment_bytes=segment_bytes,
+                bytes_max=bytes_max,
+                disk=disk,
+                lock=lock,
+                lost=lost,
+            )
+            undo.callback(writer._close_files)
+            writer._next_segment()
+            undo.pop_all()
         return writer
 
     @property
@@ -383,11 +394,14 @@ class JournalWriter:
             if self.sync_policy is not SyncPolicy.NONE:
                 self.sync_now()
         finally:
-            for handle in (self._handle, self._half_made):
-                if handle is not None:
-                    self._disk.close(handle)
-            self._handle = self._half_made = None
+            self._close_files()
             if self.lost is not None:
                 self.lost.close()
             if self._lock is not None:
                 self._lock.release()
+
+    def _close_files(self) -> None:
+        for handle in (self._handle, self._half_made):
+            if handle is not None:
+                self._disk.close(handle)
+        self._handle = self._half_made = None

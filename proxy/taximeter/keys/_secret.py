@@ -50,14 +50,14 @@ def _make(path: Path) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     handle = os.open(draft, flags, 0o600)
     try:
-        give_to_owner_of(path.parent, handle)
-        os.write(handle, secrets.token_bytes(KEY_BYTES))
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    try:
+        try:
+            give_to_owner_of(path.parent, handle)
+            os.write(handle, secrets.token_bytes(KEY_BYTES))
+            os.fsync(handle)
+        finally:
+            os.close(handle)
         os.link(draft, path)  # fails, unlike a rename, if another has been quicker
     except FileExistsError:
         pass
     finally:
-        draft.unlink()
+        draft.unlink()  # on a full disk, too: this is tried again and again there

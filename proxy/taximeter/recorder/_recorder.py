@@ -161,7 +161,7 @@ class Recorder:
         Raises:
             Stopped: if told to stop while another recorder led, or the ledger was unavailable.
         """
-        self._scope = scope_of(self._root)
+        self._wait_for_folder()
         self._root_identity = _identity(self._root)
         self._wait_for_lock()
         owner = f"{socket.gethostname()}:{os.getpid()}"
@@ -185,6 +185,22 @@ class Recorder:
         log.info("Booking into %s.", self._ledger.place)
         self._reclaim.drafts(time.time_ns())
         self._book_orphans()
+
+    def _wait_for_folder(self) -> None:
+        """Learn the name of this folder of journals; a full disk has no room to give it one."""
+        wait, complained = RETRY_SECONDS_FIRST, False
+        while True:
+            try:
+                self._scope = scope_of(self._root)
+            except OSError as error:
+                if not complained:
+                    complained = True
+                    log.error("There is no place for journals: %s; trying on.", error.strerror)
+            else:
+                return
+            if self._stop.wait(wait):
+                raise Stopped
+            wait = min(wait * 2, RETRY_SECONDS_MAX)
 
     def _wait_for_lock(self) -> None:
         try:

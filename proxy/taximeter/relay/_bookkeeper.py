@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from taximeter.call import Closed, Record, encode_record
 from taximeter.journal import JournalError, JournalWriter, SyncPolicy
+from taximeter.relay._journal_start import NoJournal
 
 log = logging.getLogger("taximeter.relay")
 
@@ -24,7 +25,9 @@ class Unrecorded(Exception):
 class Bookkeeper:
     """Appends the records of one worker."""
 
-    def __init__(self, writer: JournalWriter, *, sync_seconds: float, fail_closed: bool) -> None:
+    def __init__(
+        self, writer: JournalWriter | NoJournal, *, sync_seconds: float, fail_closed: bool
+    ) -> None:
         self._writer = writer
         self._sync_seconds = sync_seconds
         self._fail_closed = fail_closed
@@ -41,7 +44,15 @@ class Bookkeeper:
     @property
     def has_journal(self) -> bool:
         """Whether there is a journal to write to."""
-        return True
+        return not isinstance(self._writer, NoJournal)
+
+    def begin(self, writer: JournalWriter) -> None:
+        """Write to a journal from now on, that could not be begun before."""
+        before, self._writer = self._writer, writer
+        unrecorded = before.lost.calls if before.lost is not None else 0
+        if unrecorded and writer.lost is not None:
+            writer.lost.add(unrecorded)
+        log.warning("The journal is begun; %d calls went by unrecorded before.", unrecorded)
 
     def write(self, record: Record) -> asyncio.Future[None] | None:
         """Keep a record.

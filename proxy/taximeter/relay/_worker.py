@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import socket
 import time
 from collections import Counter as Tally
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from taximeter.call import CallIds, Counted, Outcome
@@ -22,6 +24,7 @@ from taximeter.relay._errors import Refused
 from taximeter.relay._exchange import Exchange
 from taximeter.relay._headroom import HeadroomBook
 from taximeter.relay._identity import IdentityHeaders
+from taximeter.relay._journal_start import Begun, JournalStart, NoJournal
 from taximeter.relay._request import Request
 from taximeter.relay._routing import Routes
 from taximeter.relay._state import LoopLag, state_of
@@ -80,10 +83,10 @@ def _lower(names: tuple[str, ...] | list[str]) -> tuple[bytes, ...]:
 class RelayWorker:
     """Relays calls until told to stop."""
 
-    def __init__(self, settings: Settings, *, worker: int, hash_key: bytes) -> None:
+    def __init__(self, settings: Settings, *, worker: int, hash_key: Callable[[], bytes]) -> None:
+        """Make it; `hash_key` reads the key for credentials, and may raise OSError for now."""
         self.loop = asyncio.get_running_loop()
         self.snapshot = Snapshot.of(settings)
-        self.hash_key = hash_key
         self.ids = CallIds()
         self.exchanges: set[Exchange] = set()
         self.tap_budget = ByteBudget(settings.relay.taps_bytes_max)
@@ -104,17 +107,16 @@ class RelayWorker:
         self._server: asyncio.Server | None = None
         self.clients: set[ClientSide] = set()
         self._ticker: asyncio.TimerHandle | None = None
-        self._journal = JournalWriter.begin(
-            root_of(settings.data_dir),
-            worker,
-            sync=SyncPolicy(settings.journal.sync),
-            segment_bytes=settings.journal.segment_bytes,
-            bytes_max=settings.journal.bytes_max,
+        fail_closed = settings.journal.when_full == "fail_closed"
+        self._journal_start = JournalStart(
+            lambda: _begin_records(settings, worker, hash_key), fail_closed=fail_closed
         )
+        begun = self._journal_start.try_now()
+        self.hash_key = begun.hash_key if begun is not None else secrets.token_bytes(32)
         self.books = Bookkeeper(
-            self._journal,
+            begun.journal if begun is not None else NoJournal(),
             sync_seconds=settings.journal.sync_milliseconds / 1000,
-            fail_closed=settings.journal.when_full == "fail_closed",
+            fail_closed=fail_closed,
         )
 
     @property
@@ -198,7 +200,13 @@ class RelayWorker:
             for upstream in snapshot.upstreams.values():
                 upstream.drop_idle(idle_since)
         self._let_go_of_retired()
+        if not self.books.has_journal:
+            self._journal_start.maybe_try(moment, self._begin_recording)
         self._ticker = self.loop.call_later(TICK_SECONDS, self._tick)
+
+    def _begin_recording(self, begun: Begun) -> None:
+        self.hash_key = begun.hash_key
+        self.books.begin(begun.journal)
 
     def _let_go_of_retired(self) -> None:
         """Close what earlier settings hold, once no call keeps them."""
@@ -264,8 +272,26 @@ class RelayWorker:
         if self._ticker is not None:
             self._ticker.cancel()
         self.loop_lag.stop()
+        await self._journal_start.stop()
         await self.counter.close()
         for snapshot in self.snapshots:
             for upstream in snapshot.upstreams.values():
                 await upstream.close()
         await self.books.close()
+
+
+def _begin_records(settings: Settings, worker: int, hash_key: Callable[[], bytes]) -> Begun:
+    """Begin what a worker keeps on disk.
+
+    Raises:
+        OSError, JournalError: if there is no place for it.
+    """
+    key = hash_key()
+    journal = JournalWriter.begin(
+        root_of(settings.data_dir),
+        worker,
+        sync=SyncPolicy(settings.journal.sync),
+        segment_bytes=settings.journal.segment_bytes,
+        bytes_max=settings.journal.bytes_max,
+    )
+    return Begun(journal, key)

@@ -19,7 +19,7 @@ from collections.abc import Callable
 import uvloop
 
 from taximeter.serve._channel import FromChild, ToChild, frame, receive, settings_of
-from taximeter.serve._logging import set_up
+from taximeter.serve._logging import set_up, tell_unhandled_of_loop
 from taximeter.serve._tell import say, tell
 from taximeter.settings import Settings
 
@@ -82,7 +82,8 @@ async def _relay(settings: Settings, number: int, listener: int, ready: int) -> 
     from taximeter.relay import RelayWorker
 
     loop = asyncio.get_running_loop()
-    worker = RelayWorker(settings, worker=number, hash_key=hash_key_of(settings.data_dir))
+    loop.set_exception_handler(tell_unhandled_of_loop)
+    worker = RelayWorker(settings, worker=number, hash_key=lambda: hash_key_of(settings.data_dir))
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
 

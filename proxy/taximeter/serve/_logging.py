@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import multiprocessing
 import sys
+import threading
 import time
+from types import TracebackType
 from typing import Any
+
+log = logging.getLogger("taximeter.serve")
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -60,6 +66,25 @@ def _utc(seconds: float) -> str:
     return f"{whole}.{int(seconds % 1 * 1000):03d}Z"
 
 
+def _tell_unhandled(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Say that an exception ends this process, by its type and place."""
+    log.critical("A fault of ours ends this process.", exc_info=(kind, error, trace))
+
+
+def _tell_unhandled_of_thread(arguments: threading.ExceptHookArgs) -> None:
+    error = arguments.exc_value
+    if error is not None:
+        log.critical("A fault of ours ends a thread.", exc_info=error)
+
+
+def tell_unhandled_of_loop(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say what an event loop met: without asyncio's description, which quotes the exception."""
+    error = context.get("exception")
+    log.error("A fault of ours was met by the event loop.", exc_info=error)
+
+
 def set_up(process: str, level: str, form: str) -> None:
     """Send this process's log to standard error."""
     handler = logging.StreamHandler(sys.stderr)
@@ -68,6 +93,7 @@ def set_up(process: str, level: str, form: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("taximeter").setLevel(level.upper())
-    import multiprocessing
-
+    # Python's own words for what nobody caught quote the exception's, and those may quote anything.
+    sys.excepthook = _tell_unhandled
+    threading.excepthook = _tell_unhandled_of_thread
     multiprocessing.current_process().name = process

@@ -8,6 +8,7 @@ nothing and books nothing itself.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -31,6 +32,9 @@ TWICE_SECONDS = 0.5
 """Signals closer together than this are one."""
 GRACE_SECONDS = 15.0
 """Beyond their own drain time, until children that were told to stop are killed."""
+
+_FIXED = ("listen", "console", "console_token_env", "workers", "data_dir", "ledger", "journal")
+"""Settings that take a restart."""
 
 
 def listeners(address: Address, count: int) -> list[socket.socket]:
@@ -62,6 +66,24 @@ def listeners(address: Address, count: int) -> list[socket.socket]:
     return made
 
 
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+"""Errors of a disk in trouble; others say that the folder's name is wrong."""
+
+
+def make_data_dir(settings: Settings) -> None:
+    """Make the folder of everything that is kept. A disk in trouble may have no room for it now.
+
+    Raises:
+        OSError: if it never will be had.
+    """
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        log.error("There is no room for %s: %s.", settings.data_dir, error.strerror)
+
+
 class Supervisor:
     """Runs Taximeter in the foreground."""
 
@@ -72,10 +94,11 @@ class Supervisor:
         reread: Callable[[], Settings],
         ports: list[socket.socket],
         console: socket.socket,
+        console_token: str | None = None,
     ) -> None:
         self.settings = settings
         self._console_listener = console
-        self._console = Console(self._state, self.metrics)
+        self._console = Console(self._state, self.metrics, token=console_token)
         self._reread = reread
         self._ports = ports
         self.relays = [
@@ -91,13 +114,32 @@ class Supervisor:
     @property
     def ready(self) -> bool:
         """Whether calls are relayed. A recorder that is down costs no call: it does not count."""
-        return not self.draining and all(child.ready for child in self.relays)
+        return (
+            not self.draining
+            and all(child.ready for child in self.relays)
+            and not (self._fails_closed and self._without_journal())
+        )
+
+    @property
+    def _fails_closed(self) -> bool:
+        return self.settings.journal.when_full == "fail_closed"
+
+    def _without_journal(self) -> list[str]:
+        """Name the relays whose disk had no room to begin a journal."""
+        return [
+            child.name
+            for child in self.relays
+            if child.state is not None and not child.state.has_journal
+        ]
 
     def _state(self) -> dict[str, object]:
         children = (*self.relays, self.recorder)
+        degraded = dict.fromkeys(self._without_journal(), "no journal: calls are not recorded")
+        degraded |= {child.name: "down" for child in children if not child.ready}
         return {
             "ready": self.ready,
             "draining": self.draining,
+            "degraded": degraded,
             "processes": {
                 child.name: {"ready": child.ready, "restarts": child.restarts} for child in children
             },
@@ -154,13 +196,10 @@ class Supervisor:
         except SettingsError as error:
             log.error("The configuration was not reloaded; the one before stays. %s", error)
             return
-        for key in ("listen", "console", "workers", "data_dir", "ledger", "journal"):
+        for key in _FIXED:
             if getattr(settings, key) != getattr(self.settings, key):
                 log.warning("`%s` has changed: that takes a restart, and is left as it was.", key)
-        kept = {
-            key: getattr(self.settings, key)
-            for key in ("listen", "console", "workers", "data_dir", "ledger", "journal")
-        }
+        kept = {key: getattr(self.settings, key) for key in _FIXED}
         self.settings = settings.model_copy(update=kept)
         for child in (*self.relays, self.recorder):
             child.send(self.settings)

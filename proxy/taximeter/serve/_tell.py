@@ -37,7 +37,7 @@ def say(handle: int, message: bytes) -> None:
 
 
 async def tell(handle: int, state: Callable[[ProcessState], RelayState]) -> None:
-    """Say "ready" and then, until cancelled or nobody listens, how things stand.
+    """Say how things stand, then "ready", and go on until cancelled or nobody listens.
 
     Args:
         handle: the pipe's writing end; it is closed at the end.
@@ -46,25 +46,28 @@ async def tell(handle: int, state: Callable[[ProcessState], RelayState]) -> None
     loop = asyncio.get_running_loop()
     pipe = os.fdopen(handle, "wb", 0)
     transport, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, pipe)
-    dropped, told = 0, False
+    told, dropped = False, 0
     try:
-        transport.write(frame(FromChild.READY))
         while not transport.is_closing():
-            await asyncio.sleep(STATE_SECONDS)
             if transport.get_write_buffer_size():
                 dropped += 1
-                continue
-            process = read_process(os.getpid())
-            if process is None:
-                return  # a system without /proc: there is nothing to say that could be shown
-            try:
-                said = state(process)
-            except Exception:
-                if not told:
-                    log.exception("How this relay stands could not be told; calls go on.")
-                    told = True
-                continue
-            said.states_dropped = dropped
-            transport.write(frame(FromChild.STATE, _encoder.encode(said)))
+            else:
+                said = _state_frame(state, dropped)
+                transport.write(said if told else said + frame(FromChild.READY))
+                told = True
+            await asyncio.sleep(STATE_SECONDS)
     finally:
         transport.close()
+
+
+def _state_frame(state: Callable[[ProcessState], RelayState], dropped: int) -> bytes:
+    process = read_process(os.getpid())
+    if process is None:
+        return b""  # a system without /proc: there is no state that could be told
+    try:
+        said = state(process)
+    except Exception:
+        log.exception("How this relay stands could not be told; calls go on.")
+        return b""
+    said.states_dropped = dropped
+    return frame(FromChild.STATE, _encoder.encode(said))
