@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from taximeter.cli._errors import MISUSED, CommandError
 from taximeter.cli._options import read_settings
 
 
@@ -32,6 +33,12 @@ def check(
       taximeter check taximeter.yaml
       taximeter check --quiet && systemctl reload taximeter
     """
+    from taximeter.settings import SettingsError
+
     settings = read_settings(file)
+    try:
+        settings.otlp.check()
+    except SettingsError as error:
+        raise CommandError(f"the configuration cannot be used\n{error}", MISUSED) from None
     if not quiet:
         typer.echo(settings.dump(), nl=False)

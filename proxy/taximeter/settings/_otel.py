@@ -94,18 +94,18 @@ def parse_headers(text: str | None) -> dict[str, str]:
         ValueError: with a sentence that does not repeat what was given.
     """
     if text is None:
-        raise ValueError("names a variable that is not set")
+        raise ValueError("is not set")
     headers: dict[str, str] = {}
     for member in filter(str.strip, text.split(",")):
         name, equals, value = member.partition("=")
         name, value = name.strip().lower(), unquote(value.strip())
         if not equals or not _HEADER_NAME.fullmatch(name):
-            raise ValueError("names a variable that is not of the form name=value,name=value")
+            raise ValueError("must be of the form name=value,name=value")
         if not value.isascii() or not value.isprintable():
-            raise ValueError("names a variable with a value that no header can hold")
+            raise ValueError("has a value that no header can hold")
         headers[name] = value
     if len(headers) > HEADERS_MAX:
-        raise ValueError(f"names a variable with more than {HEADERS_MAX} headers")
+        raise ValueError(f"has more than {HEADERS_MAX} headers")
     return headers
 
 

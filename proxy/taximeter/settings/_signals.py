@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from taximeter.settings import _values
+from taximeter.settings._errors import Problem, SettingsError
 from taximeter.settings._kinds import Seconds, Section, Usd, number
 from taximeter.settings._otel import TRACES_PATH, mismatch, parse_headers
 
@@ -175,6 +176,25 @@ class Otlp(Section):
         """Read the collector's headers from the environment. They may be secret: never show them.
 
         Raises:
-            ValueError: if their variable is not set, or holds something else.
+            SettingsError: if their variable is not set, or holds something else.
         """
-        return {} if self.headers_env is None else parse_headers(os.environ.get(self.headers_env))
+        if self.headers_env is None:
+            return {}
+        try:
+            return parse_headers(os.environ.get(self.headers_env))
+        except ValueError as error:
+            source = f"the environment's {self.headers_env}"
+            raise SettingsError([Problem(source, "otlp.headers_env", str(error))]) from None
+
+    def check(self) -> None:
+        """Check what can only be looked at where traces are to be exported.
+
+        Raises:
+            SettingsError: if the headers or the file of certificates are not to be had.
+        """
+        if self.traces_url is None:
+            return
+        self.read_headers()
+        if self.ca_file is not None and not os.access(self.ca_file, os.R_OK):
+            message = "names a file that cannot be read"
+            raise SettingsError([Problem("configuration", "otlp.ca_file", message)])

@@ -109,7 +109,7 @@ async def _read(answer: aiohttp.ClientResponse) -> Reply:
     status = answer.status
     if status in BUSY:
         return Reply(Verdict.BUSY, str(status), _seconds(answer.headers.get("Retry-After")))
-    if status != 200:
+    if not 200 <= status < 300:
         return Reply(Verdict.REFUSED, str(status))
     # The rest is read, up to a bound, so that the connection can be used again.
     body = bytearray()

@@ -98,6 +98,7 @@ PROVIDERS: Final = {
     "aws": "aws.bedrock",
     "azure": "azure.ai.openai",
     "google": "gcp.gemini",
+    "google-vertex": "gcp.vertex_ai",
     "mistral": "mistral_ai",
     "moonshotai": "moonshot_ai",
     "x-ai": "x_ai",

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from taximeter import __version__
 from taximeter.ledger import Committed, Entry
-from taximeter.settings import Otlp, Settings
+from taximeter.settings import Otlp, Settings, SettingsError
 from taximeter.traces._sampling import Sampler
 from taximeter.traces._spans import Server
 from taximeter.traces._stats import TraceStats
@@ -65,7 +65,7 @@ class Tracer:
         if otlp != self._otlp:
             try:
                 exporter = self._exporter_for(settings) if otlp.traces_url is not None else None
-            except (ValueError, OSError) as error:
+            except (SettingsError, ValueError, OSError) as error:
                 log.error("The settings of otlp cannot be used: %s.", _words(error))
                 return
             old, self._exporter, self._otlp = self._exporter, exporter, otlp
@@ -97,7 +97,7 @@ def transport_for(otlp: Otlp) -> Transport:
     """Make the way to the collector that is configured.
 
     Raises:
-        ValueError: if the headers' variable is not set, or holds something else.
+        SettingsError: if the headers' variable is not set, or holds something else.
         OSError: if the file of certificates cannot be read.
     """
     target = Target(
@@ -129,5 +129,4 @@ def servers_of(settings: Settings) -> dict[str, Server]:
 
 
 def _words(error: Exception) -> str:
-    # An OSError's text may repeat a path, and no more; a ValueError's is one of ours.
-    return str(error.strerror if isinstance(error, OSError) else error)
+    return (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)

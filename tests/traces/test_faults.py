@@ -1,0 +1,447 @@
+"""D9: a collector that is down, slow, full or mad costs a bounded queue, and nobody's time."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import grpc
+import pytest
+
+from taximeter.traces import Tracer, TraceStats
+from taximeter.traces import _exporter as exporter
+from tests.traces.collector import Answer, GrpcCollector, HttpCollector
+from tests.traces.make import NOTHING, TRACE, settings, streamed, tracer
+
+
+@pytest.fixture
+def http() -> Iterator[HttpCollector]:
+    """A collector over HTTP."""
+    with HttpCollector() as started:
+        yield started
+
+
+@pytest.fixture
+def over_grpc() -> Iterator[GrpcCollector]:
+    """A collector over gRPC."""
+    with GrpcCollector() as started:
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    """Whatever happened, closing ends the exporter's thread."""
+    yield
+    deadline = time.monotonic() + 2
+    while time.monotonic() < deadline:
+        if not [each for each in threading.enumerate() if each.name == "traces"]:
+            return
+        time.sleep(0.01)
+    raise AssertionError("an exporter's thread is left")
+
+
+def wait_until(true: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait for something to become true."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.005)
+
+
+def book(sink: Tracer, first: int, last: int) -> None:
+    """Tell a tracer of calls by their numbers."""
+    for number in range(first, last + 1):
+        sink.booked([streamed(number)], NOTHING)
+
+
+def settled(stats: TraceStats) -> tuple[int, dict[str, int]]:
+    """Give what was exported and what was dropped; nothing may be left over."""
+    assert stats.queued == 0
+    return stats.exported, {reason: count for reason, count in stats.dropped.items() if count}
+
+
+def closed_port() -> int:
+    """Give a port where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# == what comes back ==============================================================================
+
+
+def test_a_collector_that_comes_up_late_gets_what_waited() -> None:
+    """D9: calls booked while it was down are exported, if it is there before their time is over."""
+    port = closed_port()
+    sink = tracer(f"http://127.0.0.1:{port}")
+    book(sink, 1, 3)
+    wait_until(lambda: sink.stats.failed)
+    with HttpCollector(port) as collector:
+        collector.wait_for(3)
+        sink.close()
+    assert settled(sink.stats) == (3, {})
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_a_busy_collector_is_asked_again(http: HttpCollector, status: int) -> None:
+    """OTLP's retryable answers are tried again, and the calls arrive once."""
+    http.say(Answer(status=status), Answer(status=status))
+    sink = tracer(http.url)
+    book(sink, 1, 2)
+    http.wait_for(2)
+    sink.close()
+    assert settled(sink.stats) == (2, {})
+    assert (sink.stats.failed, len(http.requests), len(http.calls)) == (2, 3, 2)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.ABORTED],
+)
+def test_a_busy_collector_is_asked_again_over_grpc(
+    over_grpc: GrpcCollector, code: grpc.StatusCode
+) -> None:
+    """The same over gRPC, by its codes."""
+    over_grpc.say(Answer(code=code))
+    sink = tracer(over_grpc.url, protocol="grpc")
+    book(sink, 1, 2)
+    over_grpc.wait_for(2)
+    sink.close()
+    assert settled(sink.stats) == (2, {})
+    assert sink.stats.failed == 1
+
+
+def test_retry_after_is_obeyed(http: HttpCollector) -> None:
+    """A collector that names a time is left alone for so long."""
+    http.say(Answer(status=429, headers={"Retry-After": "1"}))
+    sink = tracer(http.url)
+    book(sink, 1, 1)
+    http.wait_for(2, "requests")
+    sink.close()
+    first, second = http.requests
+    assert 1.0 <= second.at - first.at < 2.0
+
+
+def test_retry_after_beyond_the_deadline_drops_and_still_holds(http: HttpCollector) -> None:
+    """Its calls are dropped at once, and the next export waits as it was asked to."""
+    http.say(Answer(status=503, headers={"Retry-After": "2"}))
+    sink = tracer(http.url, timeout_seconds=1)
+    book(sink, 1, 1)
+    wait_until(lambda: sink.stats.dropped["busy"] == 1, 1.5)
+    book(sink, 2, 2)
+    http.wait_for(1)
+    sink.close()
+    first, second = http.requests
+    assert second.at - first.at >= 2.0
+    assert settled(sink.stats) == (1, {"busy": 1})
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Answer(cut=True), Answer(status=200, headers={"Content-Length": "999"}, cut=True)],
+    ids=["head", "body"],
+)
+def test_a_cut_answer_is_tried_again(http: HttpCollector, fault: Answer) -> None:
+    """Nobody knows whether they were kept: the same spans are sent again, with the same ids."""
+    http.say(fault)
+    sink = tracer(http.url)
+    book(sink, 1, 1)
+    http.wait_for(1)
+    sink.close()
+    first, second = http.requests
+    assert first.body == second.body
+    assert settled(sink.stats) == (1, {})
+
+
+def test_a_collector_that_closes_idle_connections_is_no_fault(http: HttpCollector) -> None:
+    """An export after a pause works as the first did."""
+    http.default = Answer(headers={"Connection": "close"})
+    sink = tracer(http.url)
+    for number in (1, 2, 3):
+        book(sink, number, number)
+        http.wait_for(number)
+    sink.close()
+    assert settled(sink.stats) == (3, {})
+
+
+# == what is dropped, and counted =================================================================
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 413, 500, 301])
+def test_what_is_refused_is_not_sent_again(http: HttpCollector, status: int) -> None:
+    """D9: an answer that would be the same the next time drops the batch, once, counted."""
+    http.default = Answer(status=status, headers={"Location": http.url + "/elsewhere"})
+    sink = tracer(http.url)
+    sink.booked([streamed(number) for number in (1, 2, 3)], NOTHING)
+    sink.close()
+    assert settled(sink.stats) == (0, {"refused": 3})
+    assert [request.path for request in http.requests] == ["/v1/traces"]
+
+
+def test_any_success_is_one(http: HttpCollector) -> None:
+    """A collector that says 202 has taken the calls."""
+    http.say(Answer(status=202))
+    sink = tracer(http.url)
+    book(sink, 1, 1)
+    sink.close()
+    assert settled(sink.stats) == (1, {})
+
+
+def test_what_is_refused_over_grpc_is_not_sent_again(over_grpc: GrpcCollector) -> None:
+    """The same over gRPC."""
+    over_grpc.default = Answer(code=grpc.StatusCode.INVALID_ARGUMENT)
+    sink = tracer(over_grpc.url, protocol="grpc")
+    book(sink, 1, 1)
+    sink.close()
+    assert settled(sink.stats) == (0, {"refused": 1})
+    assert len(over_grpc.requests) == 1
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_a_collector_that_stays_down_loses_counted_calls(protocol: str) -> None:
+    """D9: after the time for an export its calls are dropped, and each is counted."""
+    sink = tracer(f"http://127.0.0.1:{closed_port()}", protocol=protocol, timeout_seconds=0.5)
+    book(sink, 1, 5)
+    wait_until(lambda: sink.stats.dropped["unreachable"] == 5, 3)
+    assert sink.stats.failed <= 8, "a retry storm"
+    sink.close()
+    assert settled(sink.stats) == (0, {"unreachable": 5})
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_a_collector_that_hangs_holds_nobody(protocol: str) -> None:
+    """D9: an export ends at its deadline, whether or not there is an answer."""
+    with HttpCollector() if protocol == "http" else GrpcCollector() as collector:
+        collector.default = Answer(hang_seconds=30)
+        sink = tracer(collector.url, protocol=protocol, timeout_seconds=0.5)
+        book(sink, 1, 1)
+        began = time.monotonic()
+        wait_until(lambda: sink.stats.dropped["unreachable"] == 1, 3)
+        assert time.monotonic() - began < 2
+        sink.close()
+        assert settled(sink.stats) == (0, {"unreachable": 1})
+
+
+def test_a_collector_that_drips_holds_nobody(http: HttpCollector) -> None:
+    """D9: the deadline is of the whole export, however busily the answer's bytes come."""
+    http.default = Answer(drip_seconds=0.1)
+    sink = tracer(http.url, timeout_seconds=0.6)
+    book(sink, 1, 1)
+    began = time.monotonic()
+    wait_until(lambda: sink.stats.dropped["unreachable"] == 1, 3)
+    assert time.monotonic() - began < 2
+    sink.close()
+
+
+def test_a_full_queue_drops_the_oldest(http: HttpCollector) -> None:
+    """D9: memory is bounded by the queue; the newest calls are kept, and the count is exact."""
+    http.say(Answer(hang_seconds=0.7))
+    sink = tracer(http.url, queue_calls_max=10, batch_calls_max=5)
+    book(sink, 1, 5)
+    http.wait_for(1, "requests")
+    book(sink, 6, 40)
+    assert sink.stats.queued == 5 + 10
+    http.wait_for(15)
+    sink.close()
+    assert settled(sink.stats) == (15, {"queue_full": 25})
+    numbers = {int.from_bytes(span.trace_id, "big") & 0xFF for span in http.calls}
+    assert numbers == {*range(1, 6), *range(31, 41)}
+
+
+def test_booking_does_not_wait_for_a_dead_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """D9: what the recorder does for a trace is to append to a queue."""
+    monkeypatch.setattr(exporter, "CLOSE_SECONDS_MAX", 0.3)
+    sink = tracer("http://127.0.0.1:9", timeout_seconds=60)
+    entry = streamed(1)
+    began = time.monotonic()
+    for _ in range(10_000):
+        sink.booked([entry], NOTHING)
+    assert time.monotonic() - began < 1.0
+    sink.close()
+    exported, dropped = settled(sink.stats)
+    assert (exported, sum(dropped.values())) == (0, 10_000)
+
+
+def test_closing_flushes(http: HttpCollector) -> None:
+    """What is queued when the recorder ends goes out before it does."""
+    sink = tracer(http.url, batch_calls_max=10)
+    book(sink, 1, 100)
+    sink.close()
+    assert settled(sink.stats) == (100, {})
+    assert len(http.calls) == 100
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_closing_ends_in_time(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A collector that hangs does not keep the recorder from ending; what is left is counted."""
+    monkeypatch.setattr(exporter, "CLOSE_SECONDS_MAX", 0.3)
+    with HttpCollector() if protocol == "http" else GrpcCollector() as collector:
+        collector.default = Answer(hang_seconds=30)
+        sink = tracer(collector.url, protocol=protocol, batch_calls_max=1)
+        book(sink, 1, 5)
+        collector.wait_for(1, "requests")
+        began = time.monotonic()
+        sink.close()
+        assert time.monotonic() - began < 1.0
+    assert settled(sink.stats) == (0, {"unreachable": 1, "closing": 4})
+
+
+def test_closing_twice_is_closing() -> None:
+    """A tracer that is closed stays so, and takes nothing."""
+    sink = tracer("http://127.0.0.1:9", timeout_seconds=0.1)
+    sink.close()
+    sink.close()
+    sink.booked([streamed()], NOTHING)
+    assert settled(sink.stats) == (0, {})
+
+
+def test_a_call_that_is_no_trace_stops_no_other(http: HttpCollector) -> None:
+    """A damaged record is dropped alone, and counted."""
+    sink = tracer(http.url)
+    bad = streamed(2, begun={"trace_id": "no hex" * 5 + "xx", "trace_flags": 1})
+    worse = streamed(3, begun={"model": "\udc80"})
+    sink.booked([streamed(1), bad, worse, streamed(4)], NOTHING)
+    sink.close()
+    assert settled(sink.stats) == (2, {"not_encodable": 2})
+    assert len(http.calls) == 2
+
+
+def test_a_request_stays_below_what_collectors_take(
+    http: HttpCollector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch of many bytes goes in several requests, and a call too large for any is dropped."""
+    monkeypatch.setattr(exporter, "BODY_BYTES_MAX", 8_000)
+    sink = tracer(http.url)
+    tags = {f"tag{number}": "x" * 250 for number in range(32)}
+    large = streamed(99, begun={"tags": tags})
+    sink.booked([*(streamed(number) for number in range(1, 11)), large], NOTHING)
+    sink.close()
+    assert settled(sink.stats) == (10, {"too_large": 1})
+    assert len(http.requests) > 2
+    assert all(len(request.body) < 8_200 for request in http.requests)
+
+
+def test_spans_that_were_not_kept_are_counted(http: HttpCollector) -> None:
+    """A partial success says how many spans the collector did not keep."""
+    http.say(Answer(rejected=3))
+    sink = tracer(http.url)
+    book(sink, 1, 1)
+    sink.close()
+    assert settled(sink.stats) == (1, {})
+    assert (sink.stats.exported_spans, sink.stats.rejected_spans) == (len(http.spans) - 3, 3)
+
+
+# == what is said of it ===========================================================================
+
+
+def test_complaints_are_few_and_say_nothing_of_the_collectors_words(
+    http: HttpCollector, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line says that traces are dropped, one that they are taken again."""
+    caplog.set_level(logging.DEBUG)
+    http.say(*[Answer(status=400)] * 5)
+    sink = tracer(http.url, batch_calls_max=1)
+    book(sink, 1, 6)
+    http.wait_for(1)
+    sink.close()
+    said = [record.getMessage() for record in caplog.records if record.name != "asyncio"]
+    assert len(said) == 2
+    assert "refused: 400" in said[0]
+    assert said[1] == "The collector takes traces again."
+    assert "secret" not in caplog.text
+
+
+# == configuration ================================================================================
+
+
+def test_headers_and_compression_are_as_asked(
+    http: HttpCollector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The collector gets the headers of the variable that is named, and gzip if it is to."""
+    monkeypatch.setenv("COLLECTOR_HEADERS", "x-tenant=blue, Authorization=Bearer%20abc")
+    sink = tracer(http.url, headers_env="COLLECTOR_HEADERS", compression="gzip")
+    book(sink, 1, 1)
+    sink.close()
+    (request,) = http.requests
+    assert request.headers["authorization"] == "Bearer abc"
+    assert request.headers["x-tenant"] == "blue"
+    assert request.headers["content-encoding"] == "gzip"
+    assert request.headers["content-type"] == "application/x-protobuf"
+    assert len(http.calls) == 1
+
+
+def test_headers_over_grpc_are_metadata(
+    over_grpc: GrpcCollector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same over gRPC."""
+    monkeypatch.setenv("COLLECTOR_HEADERS", "X-Tenant=blue")
+    sink = tracer(
+        over_grpc.url, protocol="grpc", headers_env="COLLECTOR_HEADERS", compression="gzip"
+    )
+    book(sink, 1, 1)
+    sink.close()
+    assert over_grpc.requests[0].headers["x-tenant"] == "blue"
+    assert len(over_grpc.calls) == 1
+
+
+def test_proxies_of_the_environment_are_not_used(
+    http: HttpCollector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traces go where the settings say, and nowhere else."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port()}")
+    sink = tracer(http.url)
+    book(sink, 1, 1)
+    sink.close()
+    assert settled(sink.stats) == (1, {})
+
+
+def test_a_reload_changes_where_calls_go(http: HttpCollector) -> None:
+    """What was queued goes to the old collector, what comes after to the new one."""
+    with HttpCollector() as other:
+        sink = tracer(http.url)
+        book(sink, 1, 2)
+        sink.reload(settings(other.url))
+        book(sink, 3, 5)
+        http.wait_for(2)
+        other.wait_for(3)
+        sink.reload(settings(None))
+        book(sink, 6, 6)
+        sink.close()
+        assert (len(http.calls), len(other.calls)) == (2, 3)
+    assert settled(sink.stats) == (5, {})
+
+
+def test_a_reload_that_changes_nothing_keeps_the_queue(http: HttpCollector) -> None:
+    """H11: a hundred reloads make no hundred threads."""
+    sink = tracer(http.url)
+    for number in range(1, 101):
+        sink.reload(settings(http.url))
+        book(sink, number, number)
+    assert len([each for each in threading.enumerate() if each.name == "traces"]) == 1
+    sink.close()
+    assert settled(sink.stats) == (100, {})
+
+
+def test_settings_that_cannot_be_used_change_nothing(
+    http: HttpCollector, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A reload whose headers are not to be had is told, and the old collector is kept."""
+    sink = tracer(http.url)
+    sink.reload(settings(http.url, headers_env="NOT_SET_ANYWHERE"))
+    book(sink, 1, 1)
+    sink.close()
+    assert "NOT_SET_ANYWHERE: otlp.headers_env: is not set" in caplog.text
+    assert settled(sink.stats) == (1, {})
+
+
+def test_calls_that_are_not_to_be_traced_are_counted(http: HttpCollector) -> None:
+    """A client that decided against its trace is obeyed."""
+    begun = {"trace_id": TRACE, "parent_span_id": "b7ad6b7169203331", "trace_flags": 0}
+    sink = tracer(http.url)
+    sink.booked([streamed(1, begun=begun), streamed(2)], NOTHING)
+    sink.close()
+    assert (sink.stats.unsampled, settled(sink.stats)) == (1, (1, {}))
