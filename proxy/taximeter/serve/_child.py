@@ -109,8 +109,9 @@ async def _relay(settings: Settings, number: int, listener: int, ready: int) -> 
 
 def _record(settings: Settings, ready: int) -> None:
     from taximeter.recorder import Recorder
+    from taximeter.traces import Tracer
 
-    recorder = Recorder(settings)
+    recorder = Recorder(settings, sinks=[Tracer(settings)])
     # Service managers send SIGTERM to every process at once; but the recorder's work ends only
     # after the relays', and it is the end of its input that says so.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
