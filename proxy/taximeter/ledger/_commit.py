@@ -146,6 +146,7 @@ class Statements:
         self._calls = make(calls, dialect)
         self._attempts = make(attempts, dialect)
         self.add_sums = upsert_text(dialect)
+        self._keep_notes = _notes_text(dialect)
 
     def insert(
         self, connection: Connection, rows: list[tuple[Any, ...]], tries: list[tuple[Any, ...]]
@@ -159,6 +160,12 @@ class Statements:
                         copy.write_row(row)
             elif some:
                 connection.exec_driver_sql(statement, some)
+
+    def keep_notes(self, connection: Connection, scope: str, kept: Mapping[str, bytes]) -> None:
+        """Put notes in the place of those of the same names."""
+        if kept:
+            rows = [(scope, name, value) for name, value in kept.items()]
+            connection.exec_driver_sql(self._keep_notes, rows)
 
 
 def commit(
@@ -198,7 +205,7 @@ def commit(
             cache_write_tokens=tally.cache_writes(),
         )
         if note is not None:
-            _keep_notes(connection, batch.scope, note(committed))
+            statements.keep_notes(connection, batch.scope, note(committed))
     return committed
 
 
@@ -292,6 +299,16 @@ def _insert_text(table: Table, dialect: Dialect) -> str:
     return str(sqlite.insert(table).compile(dialect=dialect, column_keys=columns))
 
 
+def _notes_text(dialect: Dialect) -> str:
+    make = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
+    insert = make(notes)
+    upsert = insert.on_conflict_do_update(
+        index_elements=["scope", "name"], set_={"value": insert.excluded.value}
+    )
+    columns = [column.name for column in notes.columns]
+    return str(upsert.compile(dialect=dialect, column_keys=columns))
+
+
 def _present(connection: Connection, call_ids: list[str]) -> set[str]:
     """Tell which calls the ledger has. There is one writer, so it stays true until commit."""
     if not call_ids:
@@ -380,18 +397,6 @@ def _keep_state(connection: Connection, batch: Batch) -> None:
     ended = [{"gone": call_id} for call_id in batch.unpark if is_call_id(call_id)]
     if ended:
         connection.execute(delete(parked).where(parked.c.call_id == bindparam("gone")), ended)
-
-
-def _keep_notes(connection: Connection, scope: str, kept: Mapping[str, bytes]) -> None:
-    if not kept:
-        return
-    insert = _inserting(connection, notes)
-    connection.execute(
-        insert.on_conflict_do_update(
-            index_elements=["scope", "name"], set_={"value": insert.excluded.value}
-        ),
-        [{"scope": scope, "name": name, "value": value} for name, value in kept.items()],
-    )
 
 
 def _inserting(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
