@@ -205,3 +205,16 @@ def journals(root: Path) -> list[str]:
     except FileNotFoundError:
         return []
     return sorted(found)
+
+
+def journals_bytes(root: Path) -> int:
+    """Give the size of all segments of all journals together."""
+    size = 0
+    for name in journals(root):
+        # What the recorder has just given back is no error.
+        with contextlib.suppress(FileNotFoundError), os.scandir(root / name) as entries:
+            for entry in entries:
+                if segment_number(entry.name) is not None:
+                    with contextlib.suppress(FileNotFoundError):
+                        size += entry.stat(follow_symlinks=False).st_size
+    return size

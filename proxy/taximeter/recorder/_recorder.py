@@ -114,6 +114,9 @@ class Recorder:
         self._stop = threading.Event()
         self.before_pass: Callable[[], object] = lambda: None
         """Called before each pass, from the thread that records."""
+        self.begun = False
+        """The ledger has told where we left off, and sinks have taken up what they knew."""
+        self._caught_up_at = clock()
         self.stats = RecorderStats()
 
     def reload(self, settings: Settings) -> None:
@@ -125,6 +128,14 @@ class Recorder:
     def stop(self) -> None:
         """Ask `run` to book what there is and return. Safe from a signal handler."""
         self._stop.set()
+
+    def lag_seconds(self) -> float:
+        """Tell how long ago the ledger had all that the journals held. Safe from any thread.
+
+        No call has waited longer to be booked, but for those whose tokens are being counted. Right
+        after the start it is counted from there.
+        """
+        return self._clock() - self._caught_up_at
 
     def run(self) -> None:
         """Book until told to stop, and then until nothing is left to be booked.
@@ -138,7 +149,9 @@ class Recorder:
                 self.before_pass()
                 # A commit costs the same for one row as for many: so a pass that has caught up
                 # waits for more, and only one that has not goes straight on.
+                looked_at = self._clock()
                 if not self.step().behind:
+                    self._caught_up_at = looked_at
                     self._stop.wait(self._settings.recorder.poll_milliseconds / 1000)
             while self.step().busy:
                 pass
@@ -182,6 +195,7 @@ class Recorder:
                     log.error("A call under way cannot be read back; it stays in `parked`.")
 
         self._insist(lead)
+        self.begun = True
         log.info("Booking into %s.", self._ledger.place)
         self._reclaim.drafts(time.time_ns())
         self._book_orphans()

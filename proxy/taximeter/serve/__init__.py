@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from taximeter.settings import Settings, load
+from taximeter.settings import Settings, SettingsError, load
 
 __all__ = ["run"]
 
@@ -31,15 +31,21 @@ def run(
     Returns:
         The exit code: 0 after an orderly end, 1 if it could not start or end in order.
     """
-    from taximeter.serve._logging import set_up
-    from taximeter.serve._supervisor import Supervisor, listeners
+    from taximeter.serve._logging import set_up, tell_unhandled_of_loop
+    from taximeter.serve._supervisor import Supervisor, listeners, make_data_dir
 
     os.umask(0o077)
     set_up("taximeter", settings.log.level, settings.log.format)
     tell = say or (lambda words: None)
     place = str(settings.data_dir)
     try:
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        token = settings.read_console_token()
+        settings.otlp.check()
+    except SettingsError as error:
+        tell(f"Cannot start: {error}")
+        return 1
+    try:
+        make_data_dir(settings)
         place = f"the proxy at {settings.listen}"
         ports = listeners(settings.listen, settings.workers)
         place = f"the console at {settings.console}"
@@ -49,9 +55,15 @@ def run(
         return 1
 
     def reread() -> Settings:
-        return load(config, dict(overrides or {}))
+        again = load(config, dict(overrides or {}))
+        again.otlp.check()
+        return again
 
     async def serve() -> int:
-        return await Supervisor(settings, reread=reread, ports=ports, console=console).run()
+        asyncio.get_running_loop().set_exception_handler(tell_unhandled_of_loop)
+        supervisor = Supervisor(
+            settings, reread=reread, ports=ports, console=console, console_token=token
+        )
+        return await supervisor.run()
 
     return asyncio.run(serve())

@@ -107,23 +107,20 @@ async def _relay(settings: Settings, number: int, listener: int, ready: int) -> 
     await asyncio.wait([telling])
 
 
-def _record(settings: Settings, ready: int) -> None:
-    from taximeter.recorder import Recorder
-    from taximeter.traces import Tracer
+def _record(settings: Settings, handle: int) -> None:
+    from taximeter.serve._recording import Recording
 
-    recorder = Recorder(settings, sinks=[Tracer(settings)])
     # Service managers send SIGTERM to every process at once; but the recorder's work ends only
     # after the relays', and it is the end of its input that says so.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    reloaded: list[Settings] = []
+    recording = Recording(settings)
 
     def give_metrics(asked: bytes) -> None:
-        say(ready, frame(FromChild.METRICS, asked))
+        say(handle, frame(FromChild.METRICS, asked + recording.metrics(asked != b"\0")))
 
-    _listen_to_supervisor(reloaded.append, recorder.stop, give_metrics)
-    recorder.before_pass = lambda: recorder.reload(reloaded.pop()) if reloaded else None
-    say(ready, frame(FromChild.READY))
-    recorder.run()
+    _listen_to_supervisor(recording.reload, recording.stop, give_metrics)
+    say(handle, frame(FromChild.READY))
+    recording.run()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import multiprocessing
+import re
 import sys
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import Any
 
 log = logging.getLogger("taximeter.serve")
 
+_PLAIN = re.compile(r"[^\s=\"\\]+")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -35,16 +37,28 @@ class _Json(logging.Formatter):
 
 
 class _Console(logging.Formatter):
-    """A line for people. Control characters of a message cannot reach the terminal."""
+    """A line for people. Control characters of what strangers wrote cannot reach the terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         words = "".join(c if c.isprintable() else "?" for c in record.getMessage())
-        fields = "".join(f" {k}={v}" for k, v in vars(record).items() if k not in _STANDARD)
+        fields = "".join(
+            f" {k}={_shown(v)}"
+            for k, v in vars(record).items()
+            if k not in _STANDARD and v is not None
+        )
         where = f" [{_where(record)}]" if record.exc_info else ""
         return (
             f"{_utc(record.created)} {record.levelname.lower():7} "
             f"{record.processName}: {words}{fields}{where}"
         )
+
+
+def _shown(value: object) -> str:
+    """Give a field's value so that it ends where it ends: quoted if it is not one plain word."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) and text.isprintable() else json.dumps(text)
 
 
 def _where(record: logging.LogRecord) -> str:

@@ -18,8 +18,8 @@ from collections.abc import Callable
 
 from taximeter.console import Console
 from taximeter.live import ChildState
+from taximeter.metrics import expose_live
 from taximeter.serve._children import Child
-from taximeter.serve._live import expose_live
 from taximeter.serve._process import read_process
 from taximeter.settings import Address, Settings, SettingsError
 

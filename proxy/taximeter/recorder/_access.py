@@ -1,0 +1,131 @@
+"""The access log: a line for each call, written once the call is in the ledger.
+
+Lines are made and written by a thread of their own. Standard error is a pipe as often as not, and
+whoever reads it may stop to: then lines wait, up to a bound, and what is beyond is dropped,
+oldest first, and counted; booking goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from taximeter.call import Closed, Stage
+from taximeter.ledger import Committed, Entry, usd_text
+from taximeter.settings import Settings
+
+log = logging.getLogger("taximeter.access")
+
+WAITING_CALLS_MAX = 10_000
+CLOSE_SECONDS_MAX = 2.0
+
+_TO_FIRST_TOKEN = (
+    Stage.RECEIVE,
+    Stage.QUEUE,
+    Stage.CONNECT,
+    Stage.FIRST_BYTE,
+    Stage.FIRST_TOKEN,
+)
+
+
+def fields_of(entry: Entry) -> dict[str, Any]:
+    """Give what a call's line tells, in the order in which it is read; None is unknown."""
+    closed, usage = entry.closed, entry.usage
+    opened = closed.opened
+    return {
+        "outcome": str(closed.outcome),
+        "status": closed.status,
+        "user": opened.user,
+        "team": opened.team,
+        "upstream": opened.upstream,
+        "operation": opened.operation or None,
+        "model": opened.model or closed.response_model,
+        "stream": opened.stream,
+        "duration_seconds": _seconds(sum(closed.stages.values())) if closed.stages else None,
+        "first_token_seconds": _first_token_seconds(closed),
+        "input_tokens": usage.input_tokens if usage is not None else None,
+        "output_tokens": usage.output_tokens if usage is not None else None,
+        "usage_source": str(entry.usage_source),
+        "cost_usd": None if entry.cost_pico is None else usd_text(entry.cost_pico),
+        "attempts": len(closed.attempts),
+        "error": closed.error,
+        "call_id": opened.call_id,
+        "trace_id": opened.trace_id,
+    }
+
+
+def _first_token_seconds(closed: Closed) -> float | None:
+    stages = closed.stages
+    if Stage.FIRST_TOKEN not in stages:
+        return None
+    return _seconds(sum(stages.get(stage, 0) for stage in _TO_FIRST_TOKEN))
+
+
+def _seconds(nanoseconds: int) -> float:
+    return round(nanoseconds / 1e9, 6)
+
+
+class AccessLog:
+    """Writes a line for each booked call, to the logger `taximeter.access` at level info."""
+
+    name = "access"
+
+    def __init__(self, settings: Settings, *, waiting_calls_max: int = WAITING_CALLS_MAX) -> None:
+        self._wanted = settings.log.access
+        self._waiting: deque[Entry] = deque()
+        self._waiting_calls_max = waiting_calls_max
+        self._came = threading.Condition()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        self.dropped = 0
+        """Lines that were never written, because too many waited."""
+
+    def restore(self, notes: Mapping[str, bytes]) -> None:
+        """See `Sink.restore`: there is nothing to take up."""
+
+    def note(self, entries: Sequence[Entry], committed: Committed) -> Mapping[str, bytes]:
+        """See `Sink.note`: there is nothing to keep."""
+        return {}
+
+    def booked(self, entries: Sequence[Entry], committed: Committed) -> None:
+        """Have the calls' lines written."""
+        if not self._wanted or not entries or not log.isEnabledFor(logging.INFO):
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write, name="access", daemon=True)
+            self._thread.start()
+        with self._came:
+            self._waiting.extend(entries)
+            while len(self._waiting) > self._waiting_calls_max:
+                self._waiting.popleft()
+                self.dropped += 1
+            self._came.notify()
+
+    def reload(self, settings: Settings) -> None:
+        """Take a new configuration."""
+        self._wanted = settings.log.access
+
+    def close(self) -> None:
+        """Write what waits, within a moment."""
+        with self._came:
+            self._closed = True
+            self._came.notify()
+        if self._thread is not None:
+            self._thread.join(CLOSE_SECONDS_MAX)
+
+    def _write(self) -> None:
+        told = 0
+        while True:
+            with self._came:
+                while not self._waiting and not self._closed:
+                    self._came.wait()
+                if not self._waiting:
+                    return
+                entry, dropped = self._waiting.popleft(), self.dropped
+            if dropped > told:
+                log.warning("%d calls got no line: too many lines waited.", dropped - told)
+                told = dropped
+            log.info("call", extra=fields_of(entry))
