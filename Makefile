@@ -5,6 +5,7 @@
 #   make bench   the benchmarks, printed and written to bench/README.md
 #   make lock    new lock files from pyproject.toml
 #   make docs    the generated pages of docs/
+#   make dashboards  dashboards/generated/, from dashboards/boards/
 #   make clean   remove what the other targets made
 #
 # A stamp file records each finished step, so that a second run starts at once.
@@ -18,9 +19,9 @@ PYTEST ?=
 
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
-CHECKED := proxy tests tools $(wildcard bench)
+CHECKED := proxy tests tools $(wildcard bench) dashboards
 
-.PHONY: run test lint bench lock docs clean
+.PHONY: run test lint bench lock docs dashboards clean
 
 run: $(VENV)/.run
 	$(BIN)/taximeter serve $(ARGS)
@@ -39,6 +40,9 @@ bench: $(VENV)/.test $(VENV)/.system
 
 docs: $(VENV)/.run
 	$(BIN)/python tools/make_docs.py
+
+dashboards: $(VENV)/.test
+	$(BIN)/python -m dashboards.kit
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
