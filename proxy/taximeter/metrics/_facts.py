@@ -37,6 +37,10 @@ class ExporterFigures(Protocol):
     def failed(self) -> int: ...
     @property
     def queued(self) -> int: ...
+    @property
+    def unsampled(self) -> int: ...
+    @property
+    def rejected_spans(self) -> int: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,5 +85,7 @@ def draw(picture: Picture, facts: RecorderFacts) -> None:
         picture.set(families.EXPORTED, figures.exported, name)
         picture.set(families.EXPORT_FAILED, figures.failed, name)
         picture.set(families.EXPORT_QUEUED, figures.queued, name)
+        picture.set(families.EXPORT_UNSAMPLED, figures.unsampled, name)
+        picture.set(families.EXPORT_SPANS_REJECTED, figures.rejected_spans, name)
         for reason, dropped in figures.dropped.items():
             picture.set(families.EXPORT_DROPPED, dropped, name, reason)

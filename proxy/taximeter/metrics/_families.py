@@ -391,8 +391,23 @@ EXPORT_DROPPED = _counter(
 EXPORT_FAILED = _counter(
     Source.RECORDER, "taximeter_exporter_failed", "Exports that did not go through.", "exporter"
 )
+EXPORT_UNSAMPLED = _counter(
+    Source.RECORDER,
+    "taximeter_exporter_unsampled",
+    "Calls that were not to be exported.",
+    "exporter",
+)
+EXPORT_SPANS_REJECTED = _counter(
+    Source.RECORDER,
+    "taximeter_exporter_rejected_spans",
+    "Spans of exported calls that the collector said it did not keep.",
+    "exporter",
+)
 EXPORT_QUEUED = _gauge(
     Source.RECORDER, "taximeter_exporter_queued", "Calls that wait to be exported.", "exporter"
+)
+EXPORT_QUEUE_MAX = _gauge(
+    Source.RECORDER, "taximeter_exporter_queue_max", "Calls that may wait to be exported."
 )
 PRICE_TABLE = _family(
     Kind.INFO,

@@ -130,7 +130,10 @@ class Meter:
             picture.set(families.BUDGET_SECONDS, nanoseconds / SECOND, stage)
         picture.set(families.PRICE_TABLE, 1, f"genai-prices {version('genai-prices')}")
         picture.set(families.NOTES_REFUSED, refused)
-        draw(picture, self._watched())
+        facts = self._watched()
+        draw(picture, facts)
+        if facts.exporters:
+            picture.set(families.EXPORT_QUEUE_MAX, self._settings.otlp.queue_calls_max)
         return picture.text(as_openmetrics=openmetrics)
 
     # -----------------------------------------------------------------------------------------
