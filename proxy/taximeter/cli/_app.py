@@ -13,6 +13,7 @@ from taximeter.cli._calls import calls
 from taximeter.cli._check import check
 from taximeter.cli._demo import demo
 from taximeter.cli._errors import CommandError
+from taximeter.cli._keys import keys
 from taximeter.cli._ledger import ledger
 from taximeter.cli._report import report
 from taximeter.cli._serve import serve
@@ -37,6 +38,7 @@ def version() -> None:
 
 for _command in (serve, calls, call, report, check, demo, version):
     application.command()(_command)
+application.add_typer(keys)
 application.add_typer(ledger)
 
 

@@ -44,6 +44,8 @@ Until = Annotated[
 ]
 
 _AGO = re.compile(r"([0-9]{1,9})\s*([smhdw])")
+_LAST_NS = 2**63 - 1
+"""In the year 2262; later times fit nowhere."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -55,17 +57,48 @@ def moment_ns(text: str | None, option: str, now_ns: int | None = None) -> int |
     """
     if text is None:
         return None
-    ago = _AGO.fullmatch(text.strip())
-    if ago:
-        seconds = int(ago[1]) * _SECONDS[ago[2]]
-        return max(0, (time.time_ns() if now_ns is None else now_ns) - seconds * NS_PER_SECOND)
-    try:
-        moment = datetime.fromisoformat(text.strip())
-    except ValueError:
+    span = _span_ns(text)
+    if span is not None:
+        return max(0, (time.time_ns() if now_ns is None else now_ns) - span)
+    moment = _date_ns(text)
+    if moment is None:
         raise CommandError(
             f"{option}: give a time as 30m, 1h or 7d ago, or as 2026-11-30 or 2026-11-30T14:00",
             MISUSED,
-        ) from None
+        )
+    return moment
+
+
+def deadline_ns(text: str | None, option: str, now_ns: int) -> int | None:
+    """Read a time to come: in so long, or a date as `moment_ns` takes it.
+
+    Raises:
+        CommandError: if it is neither, or is over.
+    """
+    if text is None:
+        return None
+    span = _span_ns(text)
+    moment = now_ns + span if span is not None else _date_ns(text)
+    if moment is None or moment > _LAST_NS:
+        raise CommandError(
+            f"{option}: give a time as in 12h, 30d or 8w, or as 2027-01-31 or 2027-01-31T14:00",
+            MISUSED,
+        )
+    if moment <= now_ns:
+        raise CommandError(f"{option}: give a time that is still to come", MISUSED)
+    return moment
+
+
+def _span_ns(text: str) -> int | None:
+    span = _AGO.fullmatch(text.strip())
+    return int(span[1]) * _SECONDS[span[2]] * NS_PER_SECOND if span else None
+
+
+def _date_ns(text: str) -> int | None:
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
     return max(0, int(moment.timestamp()) * NS_PER_SECOND + moment.microsecond * 1000)
 

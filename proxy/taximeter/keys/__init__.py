@@ -9,7 +9,7 @@ that they, and the fingerprints of all other credentials, are hashed with.
 from __future__ import annotations
 
 from taximeter.keys._book import Created, KeyBook
-from taximeter.keys._errors import KeysError
+from taximeter.keys._errors import KeysError, TermsError
 from taximeter.keys._form import SCANNER_PATTERN
 from taximeter.keys._model import KeyBudget, Terms, VirtualKey, Whom
 from taximeter.keys._secret import hash_key_of
@@ -28,6 +28,7 @@ __all__ = [
     "Refused",
     "Stranger",
     "Terms",
+    "TermsError",
     "Verdict",
     "VirtualKey",
     "Whom",

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from taximeter.keys._document import FILE_BYTES_MAX, KEYS_MAX, decode, encode
-from taximeter.keys._errors import KeysError
+from taximeter.keys._errors import KeysError, TermsError
 from taximeter.keys._files import locked, read_private, write_private
 from taximeter.keys._form import digest_of, id_of, new_credential, new_id
 from taximeter.keys._model import Terms, VirtualKey
@@ -37,7 +37,7 @@ class KeyBook:
         self.path = path
         self._hash_key = hash_key
 
-    def keys(self) -> list[VirtualKey]:
+    def all(self) -> list[VirtualKey]:
         """Give all keys, the newest first; none if there is no file yet.
 
         Raises:
@@ -50,14 +50,15 @@ class KeyBook:
         """Make a key.
 
         Raises:
-            KeysError: if the terms make no sense, there are too many keys, or the keys cannot be
-                read or written; then there is no new key.
+            TermsError: if the terms make no sense.
+            KeysError: if there are too many keys, or they cannot be read or written. Either way
+                there is no new key.
         """
         if terms.expires_ns is not None and terms.expires_ns <= wall_ns:
-            raise KeysError("a key that has expired before it is made is good for nothing")
+            raise TermsError("a key that has expired before it is made is good for nothing")
         for text in (terms.user, terms.team, terms.tier, terms.note):
             if text and (not text.isprintable() or text != text.strip()):
-                raise KeysError("a name or note must be printable, with no space at its ends")
+                raise TermsError("a name or note must be printable, with no space at its ends")
         with self._changing() as (keys, write):
             if len(keys) >= KEYS_MAX:
                 raise KeysError(
@@ -145,10 +146,12 @@ def _checked(key: VirtualKey) -> VirtualKey:
     """Read a key as it will be read from the file: bounds are checked in no other way."""
     try:
         again = msgspec.json.decode(msgspec.json.encode(key), type=VirtualKey)
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise KeysError(_in_words(error)) from None
+    except UnicodeEncodeError:
+        raise TermsError("a value is no text") from None
+    except msgspec.MsgspecError as error:
+        raise TermsError(_in_words(error)) from None
     if again != key:
-        raise KeysError("the key would not be read as it was written")
+        raise TermsError("the key would not be read as it was written")
     return again
 
 

@@ -12,3 +12,7 @@ class KeysError(Exception):
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(f"{message}; {hint}" if hint else message)
         self.hint = hint
+
+
+class TermsError(KeysError):
+    """What is asked of a new key makes no sense: the fault of who asks. It repeats no value."""
