@@ -1,0 +1,184 @@
+"""The circuit breaker of one upstream and model.
+
+Closed, it counts results; when enough of those in the window are faults of the upstream it
+opens. Open, nothing passes until a jittered time is over; then it is half-open and lets one probe
+pass at a time. So many good probes in a row close it, a bad one opens it again, for twice as
+long. Legal transitions are the literal table below: the code has no other way to change state.
+
+Only faults of the upstream count as failures: no connection, no answer in time, a broken
+connection, 5xx. An answer to a bad request is an answer; 429 is a limit (`_door` heeds it). A
+call that ends without a result (the client left) counts as nothing, and hands its probe back.
+
+Each pass carries the number of the period it was given in. A result from an earlier period says
+nothing about this one and is not counted: calls that were under way when the breaker opened
+cannot close it, nor open it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from taximeter.admission._model import Breaker
+from taximeter.admission._words import SECOND_NS
+from taximeter.call import Word
+
+
+class State(Word):
+    """Where a breaker stands."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+class Event(Word):
+    """What moves a breaker."""
+
+    TRIPPED = "tripped"
+    """Too many of the results in the window were failures."""
+    COOLED = "cooled"
+    """The open time is over."""
+    PROVED = "proved"
+    """Enough probes in a row have succeeded."""
+    FAILED = "failed"
+    """A probe failed."""
+
+
+TRANSITIONS: dict[State, dict[Event, State]] = {
+    State.CLOSED: {Event.TRIPPED: State.OPEN},
+    State.OPEN: {Event.COOLED: State.HALF_OPEN},
+    State.HALF_OPEN: {Event.PROVED: State.CLOSED, Event.FAILED: State.OPEN},
+}
+"""From each state: what may happen, and where it leads."""
+
+BUCKETS = 10
+"""Parts of the window. Results leave it a part at a time."""
+
+
+class CircuitBreaker:
+    """The breaker of one upstream and model."""
+
+    __slots__ = (
+        "_buckets",
+        "_calls",
+        "_config",
+        "_failures",
+        "_first_part",
+        "_open_ns",
+        "_open_until_ns",
+        "_part_ns",
+        "_period",
+        "_probing",
+        "_proved",
+        "_uniform",
+        "opened",
+        "state",
+    )
+
+    def __init__(self, config: Breaker, uniform: Callable[[], float]) -> None:
+        self._config = config
+        self._uniform = uniform
+        self._part_ns = max(1, int(config.window_seconds * SECOND_NS / BUCKETS))
+        self.state = State.CLOSED
+        self.opened = 0
+        """How often it has opened."""
+        self._period = 0
+        self._open_ns = int(config.open_seconds * SECOND_NS)
+        self._open_until_ns = 0
+        self._probing = False
+        self._proved = 0
+        self._forget_results(0)
+
+    def try_pass(self, now_ns: int) -> int | None:
+        """Give the number of this period if a call may pass, else None."""
+        if self.state is State.CLOSED:
+            return self._period
+        if self.state is State.OPEN:
+            if now_ns < self._open_until_ns:
+                return None
+            self._move(Event.COOLED, now_ns)
+        if self._probing:
+            return None
+        self._probing = True
+        return self._period
+
+    def wait_ns(self, now_ns: int) -> int:
+        """Give the time until a refused call may do better."""
+        if self.state is State.OPEN:
+            return max(0, self._open_until_ns - now_ns)
+        return SECOND_NS if self.state is State.HALF_OPEN else 0
+
+    def succeeded(self, period: int, now_ns: int) -> None:
+        """Count a good result of a call that passed in `period`."""
+        if period != self._period:
+            return
+        if self.state is State.CLOSED:
+            self._bucket(now_ns)[0] += 1
+            self._calls += 1
+        elif self.state is State.HALF_OPEN:
+            self._probing = False
+            self._proved += 1
+            if self._proved >= self._config.probes:
+                self._move(Event.PROVED, now_ns)
+
+    def failed(self, period: int, now_ns: int) -> None:
+        """Count a fault of the upstream, met by a call that passed in `period`."""
+        if period != self._period:
+            return
+        if self.state is State.HALF_OPEN:
+            self._move(Event.FAILED, now_ns)
+        elif self.state is State.CLOSED:
+            bucket = self._bucket(now_ns)
+            bucket[0] += 1
+            bucket[1] += 1
+            self._calls += 1
+            self._failures += 1
+            if (
+                self._calls >= self._config.calls_min
+                and self._failures >= self._config.failure_ratio * self._calls
+            ):
+                self._move(Event.TRIPPED, now_ns)
+
+    def cancelled(self, period: int) -> None:
+        """Take a pass back that led to no result."""
+        if period == self._period and self.state is State.HALF_OPEN:
+            self._probing = False
+
+    def _move(self, event: Event, now_ns: int) -> None:
+        self.state = TRANSITIONS[self.state][event]
+        self._period += 1
+        self._probing = False
+        self._proved = 0
+        self._forget_results(now_ns // self._part_ns)
+        if self.state is State.OPEN:
+            self.opened += 1
+            if event is Event.FAILED:
+                most = int(self._config.open_seconds_max * SECOND_NS)
+                self._open_ns = min(self._open_ns * 2, most)
+            # Never sooner than stated; up to half as long again, so that many do not come back
+            # in the same instant.
+            self._open_until_ns = now_ns + int(self._open_ns * (1 + self._uniform() / 2))
+        elif self.state is State.CLOSED:
+            self._open_ns = int(self._config.open_seconds * SECOND_NS)
+
+    def _forget_results(self, part: int) -> None:
+        self._buckets = [[0, 0] for _ in range(BUCKETS)]
+        self._first_part = part
+        self._calls = 0
+        self._failures = 0
+
+    def _bucket(self, now_ns: int) -> list[int]:
+        """Give the counts of the present part of the window; those that left it are taken off."""
+        part = now_ns // self._part_ns
+        gone = part - self._first_part
+        if gone >= BUCKETS:
+            self._forget_results(part)
+        else:
+            for offset in range(1, gone + 1):
+                bucket = self._buckets[(self._first_part + offset) % BUCKETS]
+                self._calls -= bucket[0]
+                self._failures -= bucket[1]
+                bucket[0] = bucket[1] = 0
+            if gone > 0:
+                self._first_part = part
+        return self._buckets[self._first_part % BUCKETS]

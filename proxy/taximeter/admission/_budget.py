@@ -1,0 +1,185 @@
+"""Budgets: what may still be spent, kept so that nobody spends it twice.
+
+A call reserves its worst case when it arrives: if that, with what is spent and what others have
+reserved, is more than a hard budget has, it is refused. At the call's end the reservation goes
+back, whole, and what it truly cost is booked in its place - into the window the call began in,
+as the ledger has it.
+
+So a budget is overspent by no more than its *reservation error*: the sum, over calls, of what
+each came to beyond its own worst case. That is zero for a call that says how much output
+it wants, is priced, and whose input was not underestimated; a call that leaves its output open
+has reserved a guess. Amounts booked are never cut to fit.
+
+A holder's account keeps the windows it has used, newest last, at most `WINDOWS_KEPT`: a clock
+that was ahead and is put right finds the old figures. Accounts are bounded in number; names
+beyond the bound share one account for each kind of purse, under its limit, and are counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from taximeter.admission._model import Per
+from taximeter.admission._plan import Purse, key_of
+from taximeter.admission._window import SteadyWall, Windows
+
+WINDOWS_KEPT = 3
+"""This window, the one before (for long calls), and one that a wrong clock may have opened."""
+ACCOUNTS_MAX = 100_000
+"""About 60 MB when all are in use; more users in a month belong in a shared store."""
+
+
+@dataclass(slots=True)
+class Window:
+    """One window of one account, in pico-dollars or tokens."""
+
+    start_ns: int
+    spent: int = 0
+    reserved: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """A hard budget that has too little left."""
+
+    purse: Purse
+    resets_ns: int
+    """Time until its next window."""
+    unpriced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What an account has used of one window. `key` is its purse's."""
+
+    key: str
+    per: Per
+    start_ns: int
+    spent: int
+    reserved: int
+
+
+class Hold:
+    """A reservation in some windows. It is given back once; after that it holds nothing."""
+
+    __slots__ = ("parts", "soft_over")
+
+    def __init__(
+        self, parts: list[tuple[Purse, Window, int]], soft_over: tuple[str, ...] = ()
+    ) -> None:
+        self.parts = parts
+        self.soft_over = soft_over
+
+
+NOTHING = Hold([])
+
+
+class Book:
+    """All accounts."""
+
+    def __init__(self, accounts_max: int = ACCOUNTS_MAX) -> None:
+        self._accounts: dict[str, tuple[Per, list[Window]]] = {}
+        self._accounts_max = accounts_max
+        self._wall = SteadyWall()
+        self._windows = Windows()
+        self.overflowed = 0
+        """How often a name beyond the bound was counted with others like it."""
+
+    def __len__(self) -> int:
+        return len(self._accounts)
+
+    def reserve(
+        self, purses: Iterable[Purse], tokens: int, pico: int | None, now_ns: int, wall_ns: int
+    ) -> Hold | Over:
+        """Reserve a call's worst case in all of its purses, or in none."""
+        wall_ns = self._wall.believe(wall_ns, now_ns)
+        parts: list[tuple[Purse, Window, int]] = []
+        soft_over: tuple[str, ...] = ()
+        for purse in purses:
+            start_ns, end_ns = self._windows.around(purse.per, wall_ns)
+            window = self._window(purse.key, purse.name, purse.per, start_ns)
+            if purse.of_tokens:
+                amount = tokens
+            elif pico is not None:
+                amount = pico
+            elif purse.refuse_unpriced:
+                return Over(purse, end_ns - wall_ns, unpriced=True)
+            else:
+                amount = 0
+            used = window.spent + window.reserved
+            # A budget that is all used up lets nothing more in, free or unpriced alike.
+            if used + amount > purse.limit or used >= purse.limit:
+                if purse.hard:
+                    return Over(purse, end_ns - wall_ns)
+                soft_over = (*soft_over, purse.name)
+            parts.append((purse, window, amount))
+        for _, window, amount in parts:
+            window.reserved += amount
+        return Hold(parts, soft_over)
+
+    def settle(self, hold: Hold, tokens: int | None, pico: int | None) -> None:
+        """Give a reservation back and book what was spent; None books what was reserved."""
+        parts, hold.parts = hold.parts, []
+        for purse, window, amount in parts:
+            window.reserved -= amount
+            true = tokens if purse.of_tokens else pico
+            window.spent += amount if true is None else true
+
+    def _window(self, key: str, name: str, per: Per, start_ns: int) -> Window:
+        account = self._accounts.get(key)
+        if account is None:
+            if len(self._accounts) >= self._accounts_max:
+                self.overflowed += 1
+                key = key_of("purse", "others", name)
+                account = self._accounts.get(key)
+            if account is None:
+                account = self._accounts[key] = (per, [])
+        windows = account[1]
+        for window in reversed(windows):
+            if window.start_ns == start_ns:
+                return window
+        window = Window(start_ns)
+        windows.append(window)
+        if len(windows) > WINDOWS_KEPT:
+            # The oldest goes. A call still reserving in it settles into a window no one asks.
+            windows.sort(key=lambda each: each.start_ns)
+            oldest = 0 if windows[0] is not window else 1
+            del windows[oldest]
+        return window
+
+    def load(self, key: str, name: str, per: Per, wall_ns: int, spent: int) -> None:
+        """Set what a purse had spent already in the window around `wall_ns`: the ledger's sum.
+
+        For the start, before any call: it replaces what is there.
+        """
+        start_ns, _ = self._windows.around(per, wall_ns)
+        self._window(key, name, per, start_ns).spent = spent
+
+    def snapshot(self) -> list[Standing]:
+        """Give every account's windows."""
+        return [
+            Standing(key, per, window.start_ns, window.spent, window.reserved)
+            for key, (per, windows) in self._accounts.items()
+            for window in windows
+        ]
+
+    def standing(self, purse: Purse, now_ns: int, wall_ns: int) -> Standing:
+        """Give what a purse has used of its present window."""
+        start_ns, _ = self._windows.around(purse.per, self._wall.believe(wall_ns, now_ns))
+        for window in self._accounts.get(purse.key, (purse.per, []))[1]:
+            if window.start_ns == start_ns:
+                return Standing(purse.key, purse.per, start_ns, window.spent, window.reserved)
+        return Standing(purse.key, purse.per, start_ns, 0, 0)
+
+    def sweep(self, now_ns: int, wall_ns: int) -> int:
+        """Forget accounts whose every window is over and settled; give how many that were."""
+        wall_ns = self._wall.believe(wall_ns, now_ns)
+        gone = []
+        for key, (per, windows) in self._accounts.items():
+            start_ns, _ = self._windows.around(per, wall_ns)
+            if all(not each.reserved and each.start_ns < start_ns for each in windows):
+                gone.append(key)
+        for key in gone:
+            del self._accounts[key]
+        return len(gone)

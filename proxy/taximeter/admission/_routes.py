@@ -1,0 +1,235 @@
+"""What is kept of each upstream and each way to it, in tables with a bound.
+
+A *pool* belongs to an upstream: its queue, its retry budget, how fast its queue moves. A *route*
+belongs to (upstream, model, credential): its gate, door and breaker, and what its models' outputs
+are like. Upstreams are named by the configuration alone; models, credentials and users are named
+by callers, so their tables are bounded: at the bound what is idle goes, and if nothing is, names
+that come share one entry of their kind and are counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, ItemsView
+from typing import Generic, Protocol, TypeVar
+
+from taximeter.admission._adaptive import AdaptiveLimit
+from taximeter.admission._breaker import CircuitBreaker, State
+from taximeter.admission._door import Door, Gate
+from taximeter.admission._fair import FairQueue
+from taximeter.admission._guess import OutputGuess
+from taximeter.admission._model import Upstream
+from taximeter.admission._plan import Plan, key_of
+from taximeter.admission._retry import RetryBudget
+from taximeter.admission._words import SECOND_NS
+
+ROUTES_MAX = 4096
+"""Some 2 kB each, most of it the breaker's window."""
+USERS_MAX = 100_000
+RATE_TAU_SECONDS = 10.0
+"""How far back the pace of a queue is looked at."""
+
+
+class Idles(Protocol):
+    """Something that may turn out to be as good as new."""
+
+    def is_idle(self, now_ns: int) -> bool:
+        """Tell whether this can be forgotten without a difference."""
+        ...
+
+
+T = TypeVar("T", bound=Idles)
+
+
+class Table(Generic[T]):
+    """A dictionary with a bound."""
+
+    __slots__ = ("_entries", "_most", "_swept_ns", "overflowed")
+
+    def __init__(self, most: int) -> None:
+        self._entries: dict[str, T] = {}
+        self._most = most
+        self._swept_ns = -SECOND_NS
+        self.overflowed = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: str) -> T | None:
+        """Give the entry of a key, if it has one of its own."""
+        return self._entries.get(key)
+
+    def make(self, key: str, others: str, make: Callable[[str], T], now_ns: int) -> T:
+        """Make an entry; when the table is full of what is in use, give that of `others`."""
+        entries = self._entries
+        if len(entries) >= self._most:
+            if now_ns - self._swept_ns >= SECOND_NS:
+                self.sweep(now_ns)
+            if len(entries) >= self._most:
+                self.overflowed += 1
+                key = others
+                if (found := entries.get(key)) is not None:
+                    return found
+        entry = entries[key] = make(key)
+        return entry
+
+    def items(self) -> ItemsView[str, T]:
+        """Give all entries."""
+        return self._entries.items()
+
+    def sweep(self, now_ns: int) -> None:
+        """Forget what is idle."""
+        self._swept_ns = now_ns
+        gone = [key for key, entry in self._entries.items() if entry.is_idle(now_ns)]
+        for key in gone:
+            del self._entries[key]
+
+
+class Pace:
+    """How many tokens a second leave a queue while calls wait for what they share."""
+
+    __slots__ = ("_last_ns", "_seconds", "_tokens")
+
+    def __init__(self) -> None:
+        self._tokens = 0.0
+        self._seconds = 0.0
+        self._last_ns = 0
+
+    def went(self, tokens: int, contended_since_ns: int, now_ns: int) -> None:
+        """Note that a call has left a queue in which calls have waited since then."""
+        seconds = (now_ns - max(self._last_ns, contended_since_ns)) / SECOND_NS
+        fades = math.exp(-seconds / RATE_TAU_SECONDS)
+        self._tokens = self._tokens * fades + tokens
+        self._seconds = self._seconds * fades + seconds
+        self._last_ns = now_ns
+
+    def wait_ns(self, tokens: float) -> int | None:
+        """Give the time that `tokens` take to leave; None when there is nothing to go by."""
+        if self._seconds < 0.001 or self._tokens <= 0:
+            return None
+        return int(tokens * self._seconds / self._tokens * SECOND_NS)
+
+
+class Pool:
+    """One upstream."""
+
+    __slots__ = ("config", "name", "pace", "queue", "ratio_micro", "retries")
+
+    def __init__(self, name: str, config: Upstream, now_ns: int) -> None:
+        self.name = name
+        self.queue = FairQueue(config.queue.size)
+        self.pace = Pace()
+        self.retries = RetryBudget(config.retry.budget_floor, now_ns)
+        self.set(config)
+
+    def set(self, config: Upstream) -> None:
+        """Go by another configuration from now on."""
+        self.config = config
+        self.queue.size = config.queue.size
+        self.ratio_micro = int(config.retry.budget_ratio * 1_000_000)
+
+
+class Route:
+    """One model at one upstream, by one credential."""
+
+    __slots__ = ("breaker", "door", "guess", "pool")
+
+    def __init__(
+        self, pool: Pool, door: Door, breaker: CircuitBreaker | None, guess: OutputGuess
+    ) -> None:
+        self.pool = pool
+        self.door = door
+        self.breaker = breaker
+        self.guess = guess
+
+    def is_idle(self, now_ns: int) -> bool:
+        """Tell whether nothing is under way and nothing is held against it."""
+        closed = self.breaker is None or self.breaker.state is State.CLOSED
+        return closed and self.door.is_idle(now_ns) and not self.pool.queue.waiting
+
+
+class _Breaks:
+    """A breaker in a table."""
+
+    __slots__ = ("breaker",)
+
+    def __init__(self, breaker: CircuitBreaker) -> None:
+        self.breaker = breaker
+
+    def is_idle(self, now_ns: int) -> bool:
+        del now_ns  # What a closed breaker has counted is not worth a place.
+        return self.breaker.state is State.CLOSED
+
+
+class Routes:
+    """All pools, routes and users' retry budgets."""
+
+    def __init__(self, uniform: Callable[[], float]) -> None:
+        self.pools: dict[str, Pool] = {}
+        self.routes: Table[Route] = Table(ROUTES_MAX)
+        self.users: Table[RetryBudget] = Table(USERS_MAX)
+        self._gates: dict[str, Gate] = {}
+        self._breakers: Table[_Breaks] = Table(ROUTES_MAX)
+        self._uniform = uniform
+
+    def pool(self, name: str, config: Upstream, now_ns: int) -> Pool:
+        """Give the pool of an upstream."""
+        pool = self.pools.get(name)
+        if pool is None:
+            pool = self.pools[name] = Pool(name, config, now_ns)
+        return pool
+
+    def route(self, plan: Plan, model: str, credential: str, now_ns: int) -> Route:
+        """Give the way that a call goes."""
+        route = self.routes.get(plan.route_key)
+        if route is not None:
+            return route
+        name, config = plan.upstream_name, plan.upstream
+        pool = self.pool(name, config, now_ns)
+
+        def make_breaker(_: str) -> _Breaks:
+            assert config.breaker is not None
+            return _Breaks(CircuitBreaker(config.breaker, self._uniform))
+
+        def make(key: str) -> Route:
+            # The shared route is one that no credential and no model has of its own.
+            shared = key == others
+            gate = self._gate(key_of("gate", name, "" if shared else credential), config, now_ns)
+            breaker = None
+            if config.breaker is not None:
+                own = key_of("breaker", name, "" if shared else model)
+                found = self._breakers.get(own)
+                if found is None:
+                    found = self._breakers.make(own, others, make_breaker, now_ns)
+                breaker = found.breaker
+            return Route(pool, Door(key_of("door", key), gate), breaker, OutputGuess())
+
+        others = key_of("others", name)
+        return self.routes.make(plan.route_key, others, make, now_ns)
+
+    def _gate(self, key: str, config: Upstream, now_ns: int) -> Gate:
+        gate = self._gates.get(key)
+        if gate is None:
+            if len(self._gates) >= ROUTES_MAX:
+                used = {id(route.door.gate) for _, route in self.routes.items()}
+                self._gates = {k: each for k, each in self._gates.items() if id(each) in used}
+            adaptive = None
+            if config.limits.concurrency is None and config.adaptive is not None:
+                adaptive = AdaptiveLimit(config.adaptive, now_ns)
+            gate = self._gates[key] = Gate(key, adaptive)
+        return gate
+
+    def retries_of(self, user: str, floor: int, now_ns: int) -> RetryBudget:
+        """Give a user's retry budget."""
+        found = self.users.get(user)
+        if found is not None:
+            return found
+        return self.users.make(user, "\x1fothers", lambda _: RetryBudget(floor, now_ns), now_ns)
+
+    def breakers(self) -> dict[str, CircuitBreaker]:
+        """Give the breakers by key, for showing."""
+        return {key: each.breaker for key, each in self._breakers.items()}
+
+    def gates(self) -> dict[str, Gate]:
+        """Give the gates by key, for showing."""
+        return dict(self._gates)

@@ -1,0 +1,135 @@
+"""Where counts are kept: the interface, and the one that keeps them in this process.
+
+A store holds three kinds of counts, all named by the keys of a `Plan`: rates (`_rate`), slots
+(calls under way) and purses (`_budget`). It is asked in whole steps, each of which does all of it
+or nothing, so that each can be one script and one round trip elsewhere:
+
+    admit    at a call's arrival: reserve its budgets and, if `passing`, take its limits too
+    take     for a call that waits: take its limits
+    settle   at its end: give slots and reservations back, correct rates, book what was spent
+    charge   for a further attempt: one more request, as a debt
+
+A store that is not in this process answers within a deadline or counts as out; whoever drives it
+then goes on with a `MemoryStore` and this process' share of the limits. It needs of a slot
+what memory does not: a lease that ends by itself when its holder has died.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from taximeter.admission._budget import NOTHING, Book, Hold, Over
+from taximeter.admission._need import Need, Short
+from taximeter.admission._plan import Plan
+from taximeter.admission._rate import Rates
+from taximeter.admission._words import Spent
+
+
+class Store(Protocol):
+    """Keeps counts. See the top of this module."""
+
+    def admit(
+        self,
+        plan: Plan,
+        need: Need,
+        worst_tokens: int,
+        worst_pico: int | None,
+        passing: bool,
+        now_ns: int,
+        wall_ns: int,
+    ) -> tuple[Hold, Short | None] | Over:
+        """Reserve budgets; then, if `passing`, take limits: `Short` if they were not taken."""
+        ...
+
+    def take(self, plan: Plan, need: Need, now_ns: int) -> Short | None:
+        """Take all limits of a plan, or none and say which stood in the way."""
+        ...
+
+    def settle(
+        self, plan: Plan, need: Need, hold: Hold, spent: Spent, taken: bool, now_ns: int
+    ) -> None:
+        """Give everything back that a call had, and book what it spent."""
+        ...
+
+    def charge(self, plan: Plan, now_ns: int) -> None:
+        """Count one more request against the rates of a call under way."""
+        ...
+
+    def sweep(self, now_ns: int, wall_ns: int) -> int:
+        """Forget what is the same as if it had never been; give how many that were."""
+        ...
+
+
+class MemoryStore:
+    """Counts in this process. Nothing here fails or waits."""
+
+    def __init__(self, book: Book | None = None) -> None:
+        self.book = Book() if book is None else book
+        self.rates = Rates()
+        self._in_use: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        """Give the number of rates and slots in use."""
+        return len(self.rates) + len(self._in_use)
+
+    def admit(
+        self,
+        plan: Plan,
+        need: Need,
+        worst_tokens: int,
+        worst_pico: int | None,
+        passing: bool,
+        now_ns: int,
+        wall_ns: int,
+    ) -> tuple[Hold, Short | None] | Over:
+        """Reserve budgets; then, if `passing`, take limits: `Short` if they were not taken."""
+        hold = NOTHING
+        if plan.purses:
+            found = self.book.reserve(plan.purses, worst_tokens, worst_pico, now_ns, wall_ns)
+            if isinstance(found, Over):
+                return found
+            hold = found
+        return hold, self.take(plan, need, now_ns) if passing else None
+
+    def take(self, plan: Plan, need: Need, now_ns: int) -> Short | None:
+        """Take all limits of a plan, or none and say which stood in the way."""
+        in_use = self._in_use
+        for slot in plan.slots:
+            if in_use.get(slot.key, 0) >= slot.limit:
+                return Short(slot.key, slot.name, slot.own, None, never=not slot.limit)
+        short = self.rates.take(plan.rates, need, now_ns)
+        if short is None:
+            for slot in plan.slots:
+                in_use[slot.key] = in_use.get(slot.key, 0) + 1
+        return short
+
+    def settle(
+        self, plan: Plan, need: Need, hold: Hold, spent: Spent, taken: bool, now_ns: int
+    ) -> None:
+        """Give everything back that a call had, and book what it spent."""
+        sent = spent.sent and taken
+        tokens = spent.tokens if sent else 0
+        if hold.parts:
+            self.book.settle(hold, tokens, spent.pico if sent else 0)
+        if not taken:
+            return
+        self.rates.settle(plan.rates, need, tokens, 1 if sent else 0, now_ns)
+        in_use = self._in_use
+        for slot in plan.slots:
+            count = in_use[slot.key] - 1
+            if count:
+                in_use[slot.key] = count
+            else:
+                del in_use[slot.key]
+
+    def charge(self, plan: Plan, now_ns: int) -> None:
+        """Count one more request against the rates of a call under way."""
+        self.rates.charge(plan.rates, now_ns)
+
+    def in_use(self, key: str) -> int:
+        """Give how many slots of a key are taken."""
+        return self._in_use.get(key, 0)
+
+    def sweep(self, now_ns: int, wall_ns: int) -> int:
+        """Forget rates that are full again and budgets whose windows are over."""
+        return self.rates.sweep(now_ns) + self.book.sweep(now_ns, wall_ns)

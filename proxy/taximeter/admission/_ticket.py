@@ -1,0 +1,69 @@
+"""One call's way through admission: what it holds, and which attempt it is at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from taximeter.admission._fair import Waiter
+from taximeter.call import Word
+
+if TYPE_CHECKING:
+    from taximeter.admission._budget import Hold
+    from taximeter.admission._need import Need
+    from taximeter.admission._plan import Plan
+    from taximeter.admission._routes import Route
+
+
+class Step(Word):
+    """Where a ticket stands. Whatever it holds is given back on the way to `ended`, once."""
+
+    WAITING = "waiting"
+    GOING = "going"
+    ENDED = "ended"
+
+
+class Ticket(Waiter):
+    """A call that has been let in, or waits to be. To its holder it is opaque."""
+
+    __slots__ = (
+        "arrived_ns",
+        "attempt_ns",
+        "attempts",
+        "hold",
+        "need",
+        "output_tokens_max",
+        "period",
+        "plan",
+        "queued",
+        "route",
+        "step",
+        "unpriced",
+    )
+
+    def __init__(
+        self, plan: Plan, route: Route, need: Need, hold: Hold, fair_cost: int, now_ns: int
+    ) -> None:
+        # Waiter's, written out: one is made for every call.
+        self.fair_cost = fair_cost or 1
+        self.since_ns = now_ns
+        self.deadline_ns = 0
+        self.lane = None
+        self.sequence = 0
+        self.plan = plan
+        self.route = route
+        self.need = need
+        self.hold = hold
+        self.step = Step.WAITING
+        self.attempts = 0
+        self.attempt_ns = 0
+        """When the present attempt began."""
+        self.period: int | None = None
+        """The breaker's pass of the present attempt; None when its result has been told."""
+        self.queued = False
+        self.output_tokens_max: int | None = None
+        self.unpriced = False
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All that it may have to wait for, and what may open when it ends."""
+        return (self.route.door.gate.key, self.route.door.key, *self.plan.keys)
