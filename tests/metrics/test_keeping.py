@@ -1,0 +1,107 @@
+"""What is kept of counters, what of it is taken up again, and who may look meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+import msgspec
+import pytest
+
+from taximeter.metrics import Meter
+from taximeter.metrics import _families as families
+from tests.metrics.make import book, committed, entry, samples, settings, total, value
+
+
+def test_only_what_changes_is_kept() -> None:
+    """A commit writes the series that it changes, and no others."""
+    meter = Meter(settings())
+    first = book(meter, *(entry(number, user=f"u{number}") for number in range(40)))
+    second = book(meter, entry(100, user="u1"))
+    assert set(second) < set(first)
+    assert len(second) < 50
+    assert book(meter) == {}
+
+
+def test_a_note_that_means_nothing_is_told_and_passed(caplog: pytest.LogCaptureFixture) -> None:
+    """L3: notes of another version, of a family that is gone or of other edges cost one warning."""
+    meter = Meter(settings())
+    notes = book(meter, entry(1))
+    encode = msgspec.msgpack.encode
+    first = families.CALL_COST
+    strange = {
+        "metrics/a": b"?",
+        "metrics/b": encode([1, "taximeter_gone", ["x"], 3]),
+        "metrics/c": encode([2, "taximeter_calls", ["a"] * 5, 3]),
+        "metrics/d": encode([1, "taximeter_calls", ["a"], 3]),
+        "metrics/e": encode([1, "taximeter_calls", ["a"] * 5, -3]),
+        "metrics/f": encode([1, first.name, ["a"] * 3, 0, 0, [1, 2], [1, 2, 3, 4]]),
+        "metrics/g": encode([1, first.name, ["a"] * 3, 0, 0, first.edges, [1, 2]]),
+        "somebody else's": b"?",
+    }
+    later = Meter(settings())
+    with caplog.at_level(logging.WARNING):
+        later.restore({**notes, **strange})
+    assert [each for each in caplog.messages if "7 kept counters" in each]
+    assert value(later, "taximeter_metrics_notes_refused_total") == 7
+    assert total(later, "taximeter_calls_total") == 1
+
+
+def test_the_very_first_start_has_nothing_to_take_up() -> None:
+    """A ledger without notes is the beginning, and no reason to complain."""
+    meter = Meter(settings())
+    meter.restore({})
+    assert value(meter, "taximeter_metrics_notes_refused_total") == 0
+    assert total(meter, "taximeter_calls_total") == 0
+
+
+def test_a_restore_drops_what_was_not_yet_true() -> None:
+    """D2: after a commit whose answer was lost, its calls are in the notes: not once more."""
+    meter = Meter(settings())
+    entries = [entry(1)]
+    kept = meter.note(entries, committed(entries))
+    meter.restore(kept)
+    meter.booked(entries, committed(entries))
+    assert total(meter, "taximeter_calls_total") == 1
+
+
+def test_a_look_sees_one_moment() -> None:
+    """Whoever looks while calls are booked sees a whole commit, or nothing of it."""
+    meter = Meter(settings())
+    stop = threading.Event()
+    torn: list[float] = []
+
+    def look() -> None:
+        while not stop.is_set():
+            found = samples(meter.expose(True), openmetrics=True)
+            calls = sum(each.value for each in found if each.name == "taximeter_calls_total")
+            users = sum(each.value for each in found if each.name == "taximeter_user_calls_total")
+            timed = sum(
+                each.value
+                for each in found
+                if each.name == "gen_ai_client_operation_duration_seconds_count"
+            )
+            if not calls == users == timed:
+                torn.append(calls)
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    for batch in range(150):
+        book(meter, *(entry(batch * 10 + each, user=f"u{each}") for each in range(10)))
+    stop.set()
+    watcher.join(30)
+    assert torn == []
+    assert total(meter, "taximeter_calls_total") == 1500
+
+
+def test_ten_thousand_series_are_text_within_a_second() -> None:
+    """A scrape of a large house costs its collector no patience, and the recorder no wait."""
+    meter = Meter(settings(metrics={"users_max": 10_000, "label_sets_max": 100_000}))
+    for start in range(0, 3_000, 500):
+        book(meter, *(entry(number, user=f"u{number}") for number in range(start, start + 500)))
+    began = time.process_time()
+    text = meter.expose(True)
+    took = time.process_time() - began
+    assert text.count(b"\n") > 10_000
+    assert took < 1
