@@ -23,6 +23,7 @@ QUIET = {"sample_ratio": 0, "sample_errors": False}
     [
         ({}, {}, True),
         ({"sample_ratio": 0}, {}, False),
+        ({}, {"begun": {"trace_id": TRACE}}, True),
         ({"sample_ratio": 0}, {"begun": SAMPLED}, True),
         ({"sample_ratio": 1}, {"begun": UNSAMPLED}, False),
         ({"sample_ratio": 0}, FAILED, True),

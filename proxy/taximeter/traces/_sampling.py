@@ -17,11 +17,10 @@ from __future__ import annotations
 from taximeter.call import PICO_PER_USD, Outcome
 from taximeter.ledger import Entry
 from taximeter.settings import Otlp
-from taximeter.trace_ids import trace_id_of
+from taximeter.traces._spans import SAMPLED, trace_of
 
 RANDOM_BITS = 56
 """W3C trace context, level 2: the rightmost seven bytes of a trace id are the random ones."""
-_SAMPLED = 0x01
 
 
 class Sampler:
@@ -45,9 +44,12 @@ class Sampler:
         cost = entry.cost_pico
         if self._cost_pico is not None and cost is not None and cost >= self._cost_pico:
             return True
-        if opened.trace_id is not None:
-            return bool(opened.trace_flags & _SAMPLED)
-        return is_taken(trace_id_of(opened.call_id), self._threshold)
+        if opened.parent_span_id is not None:
+            return bool(opened.trace_flags & SAMPLED)
+        try:
+            return is_taken(trace_of(opened), self._threshold)
+        except ValueError:
+            return True  # its id is none: it is dropped, and counted, where that shows
 
 
 def threshold_of(ratio: float) -> int:

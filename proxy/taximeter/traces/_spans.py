@@ -28,6 +28,10 @@ TAGS_MAX = 32
 CALL = ""
 """`span_id_of`'s name for the call's own span."""
 
+TRACE_ID_DIGITS = 32
+SAMPLED, RANDOM = 0x01, 0x02
+"""W3C trace flags: the trace is recorded; the last 56 bits of its id are random."""
+
 Value = str | bool | int | float | list[str]
 Attributes = dict[str, Value]
 
@@ -90,6 +94,11 @@ def spans_of(
     return _Maker(entry, servers or {}).make(stages=stages)
 
 
+def trace_of(opened: Opened) -> str:
+    """Give the id of the trace that a call is in. Without a client's, it is the call's own."""
+    return opened.trace_id or trace_id_of(opened.call_id)
+
+
 def attempt_part(number: int) -> str:
     """Give `span_id_of`'s name for an attempt's span."""
     return f"attempt {number}"
@@ -104,13 +113,13 @@ class _Maker:
         opened = entry.closed.opened
         self._call_id = opened.call_id
         self._epoch_ns = opened.started_at_ns
-        own = opened.trace_id is None
-        self._trace_id = trace_id_of(opened.call_id) if own else opened.trace_id or ""
-        if len(self._trace_id) != 32:
-            raise ValueError("a trace id has 32 digits")
-        self._parent_id = None if own else opened.parent_span_id
-        self._flags = 1 if own else opened.trace_flags | 1
-        self._trace_state = "" if own else opened.trace_state or ""
+        traced = opened.parent_span_id is not None
+        self._trace_id = trace_of(opened)
+        if len(self._trace_id) != TRACE_ID_DIGITS:
+            raise ValueError(f"a trace id has {TRACE_ID_DIGITS} digits")
+        self._parent_id = opened.parent_span_id
+        self._flags = opened.trace_flags | SAMPLED if traced else SAMPLED | RANDOM
+        self._trace_state = opened.trace_state or "" if traced else ""
         self._method = opened.method if opened.method in names.METHODS else names.OTHER_METHOD
 
     def make(self, *, stages: bool) -> list[Span]:
