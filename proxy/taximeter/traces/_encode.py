@@ -1,8 +1,8 @@
 """Spans to the bytes of an OTLP export request, a call at a time.
 
 The messages of `opentelemetry-proto` are filled in directly. The SDK's way (a `ReadableSpan` each,
-then its exporter's encoder) gives the same bytes and takes eight times as long: 480 us a call of
-nine spans against 62 us, measured with Python 3.11. That is twice of what booking the call takes.
+then its exporter's encoder) gives the same spans and takes six times as long: 384 us for a call of
+eight spans, against 64 us, measured with Python 3.11; booking the call takes 110 us.
 
 This module is imported only where traces are on: protobuf costs memory.
 """
