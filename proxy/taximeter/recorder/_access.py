@@ -10,17 +10,21 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from taximeter.call import Closed, Stage
 from taximeter.ledger import Committed, Entry, usd_text
 from taximeter.settings import Settings
 
-log = logging.getLogger("taximeter.access")
+log = logging.getLogger("taximeter.recorder")
 
 WAITING_CALLS_MAX = 10_000
+LINES_MAX = 200
+"""Written at once."""
 CLOSE_SECONDS_MAX = 2.0
+
+Write = Callable[[Iterable[Mapping[str, object]]], None]
+"""Writes a line for each call, given its fields; may wait, and raise OSError."""
 
 _TO_FIRST_TOKEN = (
     Stage.RECEIVE,
@@ -31,7 +35,7 @@ _TO_FIRST_TOKEN = (
 )
 
 
-def fields_of(entry: Entry) -> dict[str, Any]:
+def fields_of(entry: Entry) -> dict[str, object]:
     """Give what a call's line tells, in the order in which it is read; None is unknown."""
     closed, usage = entry.closed, entry.usage
     opened = closed.opened
@@ -69,19 +73,22 @@ def _seconds(nanoseconds: int) -> float:
 
 
 class AccessLog:
-    """Writes a line for each booked call, to the logger `taximeter.access` at level info."""
+    """Has a line written for each booked call."""
 
     name = "access"
 
-    def __init__(self, settings: Settings, *, waiting_calls_max: int = WAITING_CALLS_MAX) -> None:
-        self._wanted = settings.log.access
+    def __init__(
+        self, settings: Settings, write: Write, *, waiting_calls_max: int = WAITING_CALLS_MAX
+    ) -> None:
+        self.reload(settings)
+        self._write = write
         self._waiting: deque[Entry] = deque()
         self._waiting_calls_max = waiting_calls_max
         self._came = threading.Condition()
         self._closed = False
         self._thread: threading.Thread | None = None
         self.dropped = 0
-        """Lines that were never written, because too many waited."""
+        """Calls without a line, because too many waited."""
 
     def restore(self, notes: Mapping[str, bytes]) -> None:
         """See `Sink.restore`: there is nothing to take up."""
@@ -92,10 +99,10 @@ class AccessLog:
 
     def booked(self, entries: Sequence[Entry], committed: Committed) -> None:
         """Have the calls' lines written."""
-        if not self._wanted or not entries or not log.isEnabledFor(logging.INFO):
+        if not self._wanted or not entries:
             return
         if self._thread is None:
-            self._thread = threading.Thread(target=self._write, name="access", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="access", daemon=True)
             self._thread.start()
         with self._came:
             self._waiting.extend(entries)
@@ -105,8 +112,8 @@ class AccessLog:
             self._came.notify()
 
     def reload(self, settings: Settings) -> None:
-        """Take a new configuration."""
-        self._wanted = settings.log.access
+        """Take a new configuration. The lines are at level info."""
+        self._wanted = settings.log.access and settings.log.level in ("debug", "info")
 
     def close(self) -> None:
         """Write what waits, within a moment."""
@@ -116,7 +123,7 @@ class AccessLog:
         if self._thread is not None:
             self._thread.join(CLOSE_SECONDS_MAX)
 
-    def _write(self) -> None:
+    def _run(self) -> None:
         told = 0
         while True:
             with self._came:
@@ -124,8 +131,15 @@ class AccessLog:
                     self._came.wait()
                 if not self._waiting:
                     return
-                entry, dropped = self._waiting.popleft(), self.dropped
+                count = min(len(self._waiting), LINES_MAX)
+                entries = [self._waiting.popleft() for _ in range(count)]
+                dropped = self.dropped
+            try:
+                self._write(map(fields_of, entries))
+            except OSError:
+                return  # nobody reads what we say, and there is nobody else to tell
+            except Exception:
+                log.exception("Calls got no line, for a fault of ours; they are in the ledger.")
             if dropped > told:
-                log.warning("%d calls got no line: too many lines waited.", dropped - told)
+                log.warning("%d calls got no line: too many waited.", dropped - told)
                 told = dropped
-            log.info("call", extra=fields_of(entry))

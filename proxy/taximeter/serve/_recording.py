@@ -8,6 +8,7 @@ from queue import SimpleQueue
 from taximeter.journal import journals_bytes, root_of
 from taximeter.metrics import Meter, RecorderFacts
 from taximeter.recorder import AccessLog, Recorder
+from taximeter.serve._logging import CallLines
 from taximeter.settings import Settings
 from taximeter.traces import Tracer
 
@@ -21,7 +22,7 @@ class Recording:
         self._settings = settings
         self._meter = Meter(settings)
         self._tracer = Tracer(settings)
-        access = AccessLog(settings)
+        access = AccessLog(settings, CallLines(settings.log.format).write)
         self._recorder = Recorder(settings, sinks=(self._meter, self._tracer, access))
         self._reloaded: SimpleQueue[Settings] = SimpleQueue()
         self._recorder.before_pass = self._take_reloaded
