@@ -56,6 +56,20 @@ def assert_agrees(meter: Meter, ledger: Ledger) -> None:
     assert from_meter(meter) == from_ledger(ledger)
 
 
+def assert_totals_agree(meter: Meter, ledger: Ledger) -> None:
+    """Check the totals by closed labels, whatever names were folded together."""
+
+    def by_last_label(figures: Figures) -> dict[tuple[str, str], int]:
+        totals: Counter[tuple[str, str]] = Counter()
+        for family, series in figures.items():
+            for labels, amount in series.items():
+                last = labels[-1] if family.labels[-1] not in families.OPEN_LABELS else ""
+                totals[family.name, last] += amount
+        return {key: amount for key, amount in totals.items() if amount}
+
+    assert by_last_label(from_meter(meter)) == by_last_label(from_ledger(ledger))
+
+
 class NeverDown:
     """Checks from one look to the next that no counter of a meter has gone down."""
 

@@ -18,7 +18,7 @@ from taximeter.metrics import Meter
 from taximeter.metrics import _families as families
 from taximeter.recorder import Recorder
 from tests.ledger.make import deferred, entry, fetch, wipe
-from tests.metrics.agreement import NeverDown, assert_agrees, from_meter
+from tests.metrics.agreement import NeverDown, assert_agrees, assert_totals_agree, from_meter
 from tests.metrics.make import settings, value
 from tests.recorder.make import World, book, closed, opened, whole
 
@@ -60,15 +60,15 @@ class Cut(Exception):
 class Booking:
     """A recorder in small: commits batches, and may die or be told nothing at any of them."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, **bounds: int) -> None:
         self._ledger = ledger
+        self._bounds = bounds
         self._lease = ledger.take_lead("test", SCOPE)
-        self.meter = Meter(settings())
         self.restart()
 
     def restart(self) -> None:
         """Come back as another process."""
-        self.meter = Meter(settings())
+        self.meter = Meter(settings(metrics=self._bounds))
         self.meter.restore(self._ledger.load(SCOPE).notes)
 
     def commit(self, entries: list[Entry], fault: str = "") -> None:
@@ -185,6 +185,27 @@ def test_the_ledger_and_the_metrics_add_up_to_the_same(
     booking.restart()
     never_down.look(booking.meter)
     assert_agrees(booking.meter, ledger)
+
+
+@given_settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(entries=_entries(), size=st.integers(1, 6), restarts=st.sets(st.integers(0, 20)))
+def test_names_without_a_place_change_no_total(
+    ledger: Ledger, entries: list[Entry], size: int, restarts: set[int]
+) -> None:
+    """H8: with a place for one user and none for a team, all is still counted, under `other`."""
+    wipe(ledger)
+    booking = Booking(ledger, users_max=1, teams_max=0, models_max=1)
+    never_down = NeverDown()
+    for start in range(0, len(entries), size):
+        if start in restarts:
+            booking.restart()
+        booking.commit(entries[start : start + size])
+        never_down.look(booking.meter)
+        assert_totals_agree(booking.meter, ledger)
 
 
 def test_a_cost_that_goes_over_takes_nothing_from_a_counter(ledger: Ledger) -> None:

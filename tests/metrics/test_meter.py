@@ -170,6 +170,16 @@ def test_attempts_and_retries_are_told_apart(meter: Meter) -> None:
     }  # fmt: skip
 
 
+def test_connections_and_the_client_s_own_retries_are_told(meter: Meter) -> None:
+    """Whether a connection was new, and that a client came again, can be seen."""
+    tries = [attempt(connected_ns=1), attempt(number=2, connected_ns=1, reused=True)]
+    book(meter, entry(1, attempts=tries, begun={"client_retry": 2}), entry(2))
+    assert values(meter, "taximeter_attempt_connections_total", upstream="openai") == {
+        ("new",): 1, ("reused",): 1,
+    }  # fmt: skip
+    assert value(meter, "taximeter_client_retries_total", upstream="openai") == 1
+
+
 def test_the_option_refused_is_the_reason_of_its_retry(meter: Meter) -> None:
     """A stream asked again without the option is a retry by its own name."""
     tries: list[Attempt] = [attempt(status=400), attempt(number=2)]

@@ -16,6 +16,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from taximeter.metrics._families import FAMILIES
 from taximeter.metrics._family import Family, Kind
@@ -82,7 +83,9 @@ def _histogram(family: Family, bins: Bins, examples: Examples) -> Metric:
     metric = HistogramMetricFamily(
         family.name, family.help, labels=family.labels, unit=_unit(family)
     )
-    edges = [*(repr(edge / family.scale) for edge in family.edges), "+Inf"]
+    # As Go writes numbers: an edge is a label, and Prometheus before 3.0 compares it as text.
+    edges: list[str] = [floatToGoString(edge / family.scale) for edge in family.edges]  # type: ignore[no-untyped-call]
+    edges.append("+Inf")
     for labels, counted in bins.items():
         mine = examples.get(labels) or {}
         metric.add_metric(

@@ -284,12 +284,25 @@ ATTEMPTS = _counter(
     "upstream",
     "result",
 )
+UPSTREAM_CONNECTIONS = _counter(
+    Source.CALLS,
+    "taximeter_attempt_connections",
+    "Tries upstream that had a connection, `new` or `reused`.",
+    "upstream",
+    "kind",
+)
 RETRIES = _counter(
     Source.CALLS,
     "taximeter_retries",
     "Tries upstream after a call's first, by what came of the one before.",
     "upstream",
     "reason",
+)
+CLIENT_RETRIES = _counter(
+    Source.CALLS,
+    "taximeter_client_retries",
+    "Calls that were a client's own retry, by its word (`x-stainless-retry-count`).",
+    "upstream",
 )
 FACTS = _counter(Source.CALLS, "taximeter_call_facts", "Things noted about calls, by word.", "fact")
 BODY_BYTES = _counter(

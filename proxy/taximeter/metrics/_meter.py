@@ -22,7 +22,7 @@ from taximeter.ledger import Committed, Entry
 from taximeter.metrics import _families as families
 from taximeter.metrics._exposition import Picture
 from taximeter.metrics._facts import RecorderFacts, draw
-from taximeter.metrics._family import SECOND
+from taximeter.metrics._family import SECOND, Source
 from taximeter.metrics._names import Arrivals, Names
 from taximeter.metrics._series import Series, Staged
 from taximeter.metrics._tally import BUDGET_STAGES, Arriving, Rules, Tally
@@ -122,7 +122,11 @@ class Meter:
             picture.exemplars.update(
                 {family: {**each} for family, each in series.exemplars.items()}
             )
-            ahead = {family: sum(debts.values()) for family, debts in series.debts.items()}
+            ahead = {
+                family: sum(series.debts.get(family, {}).values())
+                for family in families.FAMILIES
+                if family.source is Source.LEDGER
+            }
             rules, refused = self._rules, self._notes_refused
         for family, debt in ahead.items():
             picture.set(families.AHEAD, debt / family.scale, family.exposed)

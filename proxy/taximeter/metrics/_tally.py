@@ -117,6 +117,7 @@ class Tally:
         self._alike: dict[tuple[object, ...], _Like] = {}
         self._stages: dict[str, dict[Stage, list[int]]] = {}
         self._attempts = self.deltas.counter(families.ATTEMPTS)
+        self._connections = self.deltas.counter(families.UPSTREAM_CONNECTIONS)
         self._body_bytes = self.deltas.counter(families.BODY_BYTES)
         self._budgeted = self.deltas.counter(families.BUDGETED)
         self._over_budget = self.deltas.counter(families.OVER_BUDGET)
@@ -162,6 +163,8 @@ class Tally:
             self._count_time(entry, alike)
         if closed.attempts:
             self._count_attempts(closed.attempts, closed.facts)
+        if opened.client_retry:
+            _add(self.deltas.counter(families.CLIENT_RETRIES), (upstream,), 1)
         if closed.request_bytes:
             _add(self._body_bytes, (upstream, "request"), closed.request_bytes)
         if closed.response_bytes:
@@ -322,6 +325,9 @@ class Tally:
                 _add(self.deltas.counter(families.RETRIES), (attempt.upstream, reason), 1)
             before = result_of(attempt)
             _add(self._attempts, (attempt.upstream, before), 1)
+            if attempt.connected_ns is not None:
+                kind = "reused" if attempt.reused else "new"
+                _add(self._connections, (attempt.upstream, kind), 1)
 
     # -- kind by kind -------------------------------------------------------------------------
 
