@@ -42,8 +42,8 @@ from taximeter.admission._need import Short
 
 _UNIT: Final = 1 << 20
 """Virtual time of one token at weight 1: integers keep the order the same on every machine."""
-_HUSKS_MAX: Final = 64
-"""Lanes that have been left empty in a heap before the heaps are swept."""
+_DEAD_MIN: Final = 64
+"""Dead entries in the heaps that are not worth a sweep, beside as many as there are calls."""
 
 
 class Waiter:
@@ -79,7 +79,7 @@ class Flow:
 class Lane:
     """Calls of one user with the same limits, first come first."""
 
-    __slots__ = ("flow", "key", "keys", "line", "own_keys", "parked_on")
+    __slots__ = ("entry", "flow", "key", "keys", "line", "own_keys", "parked_on")
 
     def __init__(self, flow: Flow, key: str, keys: tuple[str, ...], own: frozenset[str]) -> None:
         self.flow = flow
@@ -88,6 +88,12 @@ class Lane:
         self.own_keys = own
         self.line: OrderedDict[int, Waiter] = OrderedDict()
         self.parked_on: str | None = None
+        self.entry: _Entry | None = None
+        """Its entry in the heap of that key; an entry that is not this one is dead."""
+
+
+_Entry = tuple[int, int, int, Lane]
+"""Tag, place in line of the lane's first call, count of entries, lane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +118,10 @@ class FairQueue:
         self._flows: dict[str, Flow] = {}
         self._resting: deque[tuple[int, Flow]] = deque()
         self._went = 0
-        self._parked: dict[str, list[tuple[int, int, Lane]]] = {}
-        self._husks = 0
+        self._parked: dict[str, list[_Entry]] = {}
+        self._entries = 0
+        self._dead = 0
+        """Entries in the heaps that are dead, or whose lane is empty."""
         self._weight_waiting = 0.0
         self._contended = 0
         self.contended_since_ns: int | None = None
@@ -147,7 +155,8 @@ class FairQueue:
         if lane is None:
             lane = flow.lanes[lane_key] = Lane(flow, lane_key, keys, own_keys)
         elif not lane.line and lane.parked_on is not None:
-            self._husks -= 1
+            self._dead -= 1
+            self._contend(lane, 1, now_ns)
         self._sequence += 1
         lane.line[self._sequence] = waiter
         waiter.sequence = self._sequence
@@ -179,7 +188,7 @@ class FairQueue:
         parked = self._parked
         keys = {key for key in opened if key in parked}
         while keys:
-            best: tuple[int, int, Lane] | None = None
+            best: _Entry | None = None
             best_key = ""
             for key in tuple(keys):
                 entry = self._head(key)
@@ -190,8 +199,9 @@ class FairQueue:
             if best is None:
                 break
             self._pop(best_key)
-            lane = best[2]
-            self._unpark(lane)
+            lane = best[3]
+            self._contend(lane, -1)
+            lane.parked_on = lane.entry = None
             if best_key in lane.own_keys:
                 # Held up by a limit of its own: no claim on others for that time.
                 lane.flow.tag = max(lane.flow.tag, self.virtual)
@@ -252,7 +262,10 @@ class FairQueue:
             if lane.parked_on is None:
                 del flow.lanes[lane.key]
             else:
-                self._husks += 1
+                self._dead += 1
+                self._contend(lane, -1)
+                if not self._contended:
+                    self.contended_since_ns = None
         if not self.waiting:
             self._forget_all()
         elif flow.waiting:
@@ -261,8 +274,8 @@ class FairQueue:
             self._weight_waiting -= flow.weight
             self._fattest.discard(flow)
             self._rest(flow)
-        if self._husks > _HUSKS_MAX + len(self._flows):
-            self._sweep_husks()
+        if self._dead > _DEAD_MIN + self.waiting:
+            self._sweep()
 
     def expired(self, now_ns: int) -> list[tuple[Waiter, str]]:
         """Take out the calls whose deadline has come, in that order.
@@ -296,8 +309,16 @@ class FairQueue:
         change = int((true_cost - fair_cost) * _UNIT / flow.weight)
         if change > 0:
             flow.tag += change
-        else:
-            flow.tag = max(flow.tag + change, min(flow.tag, self.virtual))
+            return  # Entries that have become too early are put right when they come up.
+        tag = max(flow.tag + change, min(flow.tag, self.virtual))
+        if tag < flow.tag:
+            flow.tag = tag
+            for lane in flow.lanes.values():
+                if lane.parked_on is not None and lane.line:
+                    self._dead += 1
+                    self._enter(lane, lane.parked_on)
+            if self._dead > _DEAD_MIN + self.waiting:
+                self._sweep()
 
     # Asking -------------------------------------------------------------------------------
 
@@ -341,26 +362,39 @@ class FairQueue:
 
     def _park(self, lane: Lane, key: str, now_ns: int) -> None:
         lane.parked_on = key
-        if key not in lane.own_keys:
-            self._contended += 1
-            if self.contended_since_ns is None:
-                self.contended_since_ns = now_ns
-        entry = (lane.flow.tag, next(iter(lane.line)), lane)
-        heapq.heappush(self._parked.setdefault(key, []), entry)
+        self._contend(lane, 1, now_ns)
+        self._enter(lane, key)
 
-    def _head(self, key: str) -> tuple[int, int, Lane] | None:
+    def _contend(self, lane: Lane, change: int, now_ns: int = 0) -> None:
+        """Keep count of lanes with calls that wait for what others share."""
+        if lane.parked_on not in lane.own_keys:
+            self._contended += change
+            if change > 0 and self.contended_since_ns is None:
+                self.contended_since_ns = now_ns
+
+    def _enter(self, lane: Lane, key: str) -> None:
+        self._entries += 1
+        lane.entry = (lane.flow.tag, next(iter(lane.line)), self._entries, lane)
+        heapq.heappush(self._parked.setdefault(key, []), lane.entry)
+
+    def _head(self, key: str) -> _Entry | None:
         """Give the first lane parked on a key, with entries that have aged put right."""
         heap = self._parked.get(key)
         while heap:
-            tag, sequence, lane = heap[0]
-            if not lane.line:
+            entry = heap[0]
+            tag, sequence, count, lane = entry
+            if entry is not lane.entry:
+                self._pop(key)
+                self._dead -= 1
+            elif not lane.line:
                 self._pop(key)
                 self._bury(lane)
-                continue
-            first = next(iter(lane.line))
-            if tag >= lane.flow.tag and sequence == first:
-                return heap[0]
-            heapq.heapreplace(heap, (max(tag, lane.flow.tag), first, lane))
+            else:
+                first = next(iter(lane.line))
+                if tag >= lane.flow.tag and sequence == first:
+                    return entry
+                lane.entry = (max(tag, lane.flow.tag), first, count, lane)
+                heapq.heapreplace(heap, lane.entry)
         return None
 
     def _pop(self, key: str) -> None:
@@ -370,26 +404,26 @@ class FairQueue:
             del self._parked[key]
             self._opens.discard(key)
 
-    def _unpark(self, lane: Lane) -> None:
-        if lane.parked_on not in lane.own_keys:
-            self._contended -= 1
-        lane.parked_on = None
-
     def _bury(self, lane: Lane) -> None:
-        self._husks -= 1
-        self._unpark(lane)
+        self._dead -= 1
+        lane.parked_on = lane.entry = None
         lane.flow.lanes.pop(lane.key, None)
 
-    def _sweep_husks(self) -> None:
+    def _sweep(self) -> None:
+        """Clear the heaps of what is dead."""
         for key in list(self._parked):
-            heap = self._parked[key]
-            for _, _, lane in heap:
-                if not lane.line:
+            alive = []
+            for entry in self._parked[key]:
+                lane = entry[3]
+                if entry is not lane.entry:
+                    self._dead -= 1
+                elif lane.line:
+                    alive.append(entry)
+                else:
                     self._bury(lane)
-            heap = [entry for entry in heap if entry[2].line]
-            if heap:
-                heapq.heapify(heap)
-                self._parked[key] = heap
+            if alive:
+                heapq.heapify(alive)
+                self._parked[key] = alive
             else:
                 del self._parked[key]
                 self._opens.discard(key)
@@ -400,7 +434,7 @@ class FairQueue:
         self._resting.append((self._went, flow))
         while self._went - self._resting[0][0] > self.size or len(self._resting) > self.size + 1:
             since, each = self._resting.popleft()
-            if not each.waiting and each.rests_since == since and not each.lanes:
+            if not each.waiting and each.rests_since == since:
                 self._flows.pop(each.user, None)
             if not self._resting:
                 break
@@ -414,7 +448,7 @@ class FairQueue:
         self._deadlines.clear()
         self._fattest.clear()
         self.virtual = 0
-        self._husks = 0
+        self._dead = 0
         self._weight_waiting = 0.0
         self._contended = 0
         self.contended_since_ns = None

@@ -168,11 +168,12 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user known by name. What is not said here is as the tier has it."""
+    """A user known by name."""
 
     tier: str | None = None
-    limits: Limits | None = None
-    budgets: tuple[Budget, ...] | None = None
+    """None: the default tier."""
+    terms: Tier | None = None
+    """What holds for this user in place of the tier's; what all of the tier share is the tier's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,8 @@ class Upstream:
 
     limits: Limits = Limits()
     models: Mapping[str, Limits] = field(default_factory=dict)
-    """Limits of single models, by the name asked for; they hold beside the upstream's own."""
+    """Limits by model, or by a pattern of models (`gpt-*`); they hold beside the upstream's own.
+    The first that fits holds, and the models of a pattern share its limits."""
     adaptive: Adaptive | None = Adaptive()
     """Used where `limits.concurrency` is not set. None: concurrency is not limited."""
     queue: Queue = Queue()

@@ -11,6 +11,7 @@ own: it holds up nobody else.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from taximeter.admission._model import (
     Budget,
@@ -151,44 +152,29 @@ def _purses(scope: str, name: str, budgets: tuple[Budget, ...]) -> list[Purse]:
     return found
 
 
-def _merged(own: Limits | None, tier: Limits) -> Limits:
-    """Give a user's own limits, each one that is not set taken from the tier."""
-    if own is None:
-        return tier
-    return Limits(
-        concurrency=tier.concurrency if own.concurrency is None else own.concurrency,
-        requests_per_minute=(
-            tier.requests_per_minute if own.requests_per_minute is None else own.requests_per_minute
-        ),
-        tokens_per_minute=(
-            tier.tokens_per_minute if own.tokens_per_minute is None else own.tokens_per_minute
-        ),
-        burst_seconds=own.burst_seconds,
-    )
-
-
 def resolve(policy: Policy, request: Request) -> Plan:
     """Find what stands over a call. An upstream not in the policy has the defaults."""
     upstream = policy.upstreams.get(request.upstream) or Upstream()
     user = policy.users.get(request.user) or User()
     tier_name = user.tier or policy.default_tier
-    tier = policy.tiers.get(tier_name) or Tier()
-    limits = _merged(user.limits, tier.limits)
-    model_limits = upstream.models.get(request.model)
+    shared = policy.tiers.get(tier_name) or Tier()
+    tier = user.terms or shared
 
     where = (request.upstream,)
-    rates = _rates("user", (request.user,), limits, True)
-    slots = _slots("user", (request.user,), limits, True)
-    rates += _rates("tier", (tier_name,), tier.limits_shared, False)
-    slots += _slots("tier", (tier_name,), tier.limits_shared, False)
-    if model_limits is not None:
-        rates += _rates("model", (*where, request.model), model_limits, False)
-        slots += _slots("model", (*where, request.model), model_limits, False)
+    rates = _rates("user", (request.user,), tier.limits, True)
+    slots = _slots("user", (request.user,), tier.limits, True)
+    rates += _rates("tier", (tier_name,), shared.limits_shared, False)
+    slots += _slots("tier", (tier_name,), shared.limits_shared, False)
+    for pattern, limits in upstream.models.items():
+        if fnmatchcase(request.model, pattern):
+            rates += _rates("model", (*where, pattern), limits, False)
+            slots += _slots("model", (*where, pattern), limits, False)
+            break
     rates += _rates("upstream", where, upstream.limits, False)
     slots += _slots("upstream", where, upstream.limits, False)
 
-    purses = _purses("user", request.user, tier.budgets if user.budgets is None else user.budgets)
-    purses += _purses("tier", tier_name, tier.budgets_shared)
+    purses = _purses("user", request.user, tier.budgets)
+    purses += _purses("tier", tier_name, shared.budgets_shared)
     if request.team:
         purses += _purses("team", request.team, policy.teams.get(request.team, ()))
     if request.key:
