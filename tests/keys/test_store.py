@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import os
 import random
+import re
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +25,7 @@ from taximeter.keys import (
     Stranger,
     Terms,
     VirtualKey,
+    _document,
     _store,
     keys_path,
 )
@@ -294,6 +298,34 @@ def test_a_newer_format_is_not_guessed_at(path: Path) -> None:
     path.write_bytes(b'{"format":2,"something":"else"}\n')
     path.chmod(0o600)
     assert "written by a newer version" in (KeyStore.load(path, SECRET).problem or "")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"addresses": ["10.0.0.0/8"]},
+        {"budget": {"pico": 1, "per": "day", "rollover": True}},
+        {"budget": {"pico": 1, "per": "week"}},
+        {"models": "gpt-*"},
+        {"expires_ns": -1},
+        {"id": "K7F3M9Q2XW"},
+    ],
+)
+def test_a_restriction_that_is_not_known_is_not_passed_over(
+    path: Path, line: dict[str, object]
+) -> None:
+    """Even under a good seal, a key with a term we do not know opens nothing, nor do the others."""
+    known = {"id": "k7f3m9q2xw", "digest": base64.b64encode(bytes(32)).decode(), "created_ns": 0}
+    other = VirtualKey(id="aaaaaaaaaa", digest=bytes(32), created_ns=0)
+    for terms, count in (({}, 2), (line, 0)):
+        body = msgspec.json.encode([other, known | terms])
+        seal = _document._seal(body, SECRET).encode()
+        whole = encode([], SECRET).replace(b"[\n]", body)
+        path.write_bytes(re.sub(rb'"seal":"[0-9a-f]+"', b'"seal":"%s"' % seal, whole))
+        path.chmod(0o600)
+        store = KeyStore.load(path, SECRET)
+        assert len(store) == count
+        assert ("is damaged" in (store.problem or "")) == (count == 0)
 
 
 def test_without_a_descriptor_to_look_with_keys_hold_for_a_minute(
