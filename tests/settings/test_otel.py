@@ -50,6 +50,7 @@ def test_without_an_endpoint_there_are_no_traces() -> None:
             "http://own:4318/v1/traces",
         ),
         ({**BASE, "OTEL_SDK_DISABLED": "true"}, None),
+        ({**BASE, "OTEL_TRACES_EXPORTER": "none"}, None),
         (
             {"OTEL_SDK_DISABLED": "true", "TAXIMETER_OTLP__ENDPOINT": "http://own"},
             "http://own/v1/traces",
@@ -71,6 +72,8 @@ def test_everything_else_follows_the_same_rule() -> None:
             ALL + "TIMEOUT": "2500",
             TRACES + "COMPRESSION": "gzip",
             ALL + "CERTIFICATE": "/etc/ca.pem",
+            ALL + "CLIENT_CERTIFICATE": "/etc/own.pem",
+            TRACES + "CLIENT_KEY": "/etc/own.key",
             "OTEL_SERVICE_NAME": "meter",
             "OTEL_RESOURCE_ATTRIBUTES": "service.name=no,deployment.environment=a%20b,x=1",
             "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
@@ -82,6 +85,8 @@ def test_everything_else_follows_the_same_rule() -> None:
     assert found.timeout_seconds == 2.5
     assert found.compression == "gzip"
     assert found.ca_file == Path("/etc/ca.pem")
+    assert found.certificate_file == Path("/etc/own.pem")
+    assert found.key_file == Path("/etc/own.key")
     assert found.service_name == "meter"
     assert found.resource == {"deployment.environment": "a b", "x": "2"}
     assert found.sample_ratio == 0.25
@@ -117,6 +122,7 @@ def test_names_and_shares(environ: dict[str, str], service: str, ratio: float) -
         ({ALL + "ENDPOINT": "127.0.0.1:4318"}, "ENDPOINT: otlp.endpoint: must begin with http"),
         ({ALL + "ENDPOINT": "http://u:p4ss@c"}, "headers_env is for those"),
         ({ALL + "ENDPOINT": "http://c:4317"}, "port 4317 speaks gRPC: set protocol to `grpc`"),
+        ({ALL + "CLIENT_KEY": "/k"}, "certificate_file and key_file go together"),
         ({ALL + "PROTOCOL": "grpc"}, "port 4318 speaks HTTP"),
         ({ALL + "PROTOCOL": "grpc", ALL + "ENDPOINT": "http://c/v1/traces"}, "has no path"),
     ],

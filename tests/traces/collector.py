@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import gzip
 import socket
+import ssl
 import struct
 import threading
 import time
 from concurrent import futures
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -48,6 +50,14 @@ class Answer:
     """Reset the connection in the middle of the answer."""
     code: grpc.StatusCode | None = None
     """Over gRPC: fail with it."""
+
+
+class Certificates(NamedTuple):
+    """Files of a certificate for 127.0.0.1, its key, and who has signed it."""
+
+    authority: Path
+    certificate: Path
+    key: Path
 
 
 @dataclass
@@ -127,9 +137,10 @@ def _plain(value: Any) -> Any:
 class HttpCollector(Collector):
     """Speaks OTLP/HTTP."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, tls: Certificates | None = None) -> None:
         super().__init__()
         collector = self
+        self._scheme = "http" if tls is None else "https"
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -178,12 +189,17 @@ class HttpCollector(Collector):
 
         self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
+        if tls is not None:
+            speaks = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tls.authority)
+            speaks.load_cert_chain(tls.certificate, tls.key)
+            speaks.verify_mode = ssl.CERT_REQUIRED
+            self._server.socket = speaks.wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self._scheme}://127.0.0.1:{self.port}"
 
     def __enter__(self) -> HttpCollector:
         self._thread.start()
@@ -204,19 +220,27 @@ class HttpCollector(Collector):
 class GrpcCollector(Collector):
     """Speaks OTLP/gRPC."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: Certificates | None = None) -> None:
         super().__init__()
+        self._scheme = "http" if tls is None else "https"
         self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
         method = grpc.unary_unary_rpc_method_handler(self._export)
         handler = grpc.method_handlers_generic_handler(
             "opentelemetry.proto.collector.trace.v1.TraceService", {"Export": method}
         )
         self._server.add_generic_rpc_handlers((handler,))
-        self.port = self._server.add_insecure_port("127.0.0.1:0")
+        if tls is None:
+            self.port = self._server.add_insecure_port("127.0.0.1:0")
+        else:
+            pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
+            credentials = grpc.ssl_server_credentials(
+                [pair], tls.authority.read_bytes(), require_client_auth=True
+            )
+            self.port = self._server.add_secure_port("127.0.0.1:0", credentials)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self._scheme}://127.0.0.1:{self.port}"
 
     def _export(self, body: bytes, context: Any) -> bytes:
         answer = self.take("", dict(context.invocation_metadata()), body)

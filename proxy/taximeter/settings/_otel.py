@@ -3,7 +3,8 @@
 The rule: a setting of our own wins, from whichever source; what none of them says is taken from
 the variables, the one for traces before the one for all signals. So an endpoint in the file is
 not bent by an environment that was made for somebody else's exporter. With no endpoint at all, or
-with `OTEL_SDK_DISABLED=true` and none of our own, no variable is looked at.
+with none of our own and `OTEL_SDK_DISABLED=true` or `OTEL_TRACES_EXPORTER=none`, no variable is
+looked at.
 
 `OTEL_EXPORTER_OTLP_ENDPOINT` is a base, and `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` is the whole URL.
 Timeouts are milliseconds, as the specification has it; some SDKs took them for seconds, so what
@@ -45,7 +46,9 @@ def standard_variables(own: object, environ: Mapping[str, str]) -> Iterator[Foun
     if not (own is None or isinstance(own, Mapping)):
         return  # no group at all: the model will say so
     if said.get("endpoint") is None and said.get("traces_endpoint") is None:
-        if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        if _of(environ, "OTEL_SDK_DISABLED").lower() == "true":
+            return
+        if _of(environ, "OTEL_TRACES_EXPORTER") == "none":
             return
         whole, base = _of(environ, _TRACES + "ENDPOINT"), _of(environ, _ALL + "ENDPOINT")
         if whole:
@@ -57,6 +60,8 @@ def standard_variables(own: object, environ: Mapping[str, str]) -> Iterator[Foun
     for name, key, read in (
         ("PROTOCOL", "protocol", _protocol),
         ("CERTIFICATE", "ca_file", _same),
+        ("CLIENT_CERTIFICATE", "certificate_file", _same),
+        ("CLIENT_KEY", "key_file", _same),
         ("COMPRESSION", "compression", _same),
         ("TIMEOUT", "timeout_seconds", _timeout),
     ):

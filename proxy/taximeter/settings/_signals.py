@@ -95,6 +95,21 @@ class Otlp(Section):
             "`OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE` or `OTEL_EXPORTER_OTLP_CERTIFICATE`."
         ),
     )
+    certificate_file: Path | None = Field(
+        None,
+        description=(
+            "File of the certificate (PEM) that Taximeter shows to the collector. Not given, "
+            "`OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE` or "
+            "`OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`."
+        ),
+    )
+    key_file: Path | None = Field(
+        None,
+        description=(
+            "File of that certificate's key (PEM). Not given, "
+            "`OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY` or `OTEL_EXPORTER_OTLP_CLIENT_KEY`."
+        ),
+    )
     compression: Literal["none", "gzip"] = Field(
         "none",
         description=(
@@ -156,10 +171,18 @@ class Otlp(Section):
                 raise ValueError("must map names such as deployment.environment to short text")
         return value
 
+    @field_validator("ca_file", "certificate_file", "key_file")
+    @classmethod
+    def _expand(cls, value: Path | None) -> Path | None:
+        # Workers and commands may run in other folders.
+        return None if value is None else value.expanduser().absolute()
+
     @model_validator(mode="after")
     def _check(self) -> Otlp:
         if self.batch_calls_max > self.queue_calls_max:
             raise ValueError("batch_calls_max must be at most queue_calls_max")
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("certificate_file and key_file go together")
         url = self.traces_endpoint or self.endpoint
         if url is not None and (wrong := mismatch(url, grpc=self.protocol == "grpc")):
             raise ValueError(wrong)
@@ -190,11 +213,13 @@ class Otlp(Section):
         """Check what can only be looked at where traces are to be exported.
 
         Raises:
-            SettingsError: if the headers or the file of certificates are not to be had.
+            SettingsError: if the headers, or a file, are not to be had.
         """
         if self.traces_url is None:
             return
         self.read_headers()
-        if self.ca_file is not None and not os.access(self.ca_file, os.R_OK):
-            message = "names a file that cannot be read"
-            raise SettingsError([Problem("configuration", "otlp.ca_file", message)])
+        for name in ("ca_file", "certificate_file", "key_file"):
+            path: Path | None = getattr(self, name)
+            if path is not None and not os.access(path, os.R_OK):
+                message = "names a file that cannot be read"
+                raise SettingsError([Problem("configuration", f"otlp.{name}", message)])

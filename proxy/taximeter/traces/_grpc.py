@@ -34,7 +34,7 @@ class GrpcTransport:
     """A way to a collector that speaks OTLP/gRPC.
 
     Raises:
-        OSError: if the file of certificates cannot be read.
+        OSError: if a file of certificates cannot be read.
     """
 
     def __init__(self, target: Target) -> None:
@@ -53,8 +53,9 @@ class GrpcTransport:
         )
         compression = grpc.Compression.Gzip if target.gzip else grpc.Compression.NoCompression
         if parts.scheme == "https":
-            trusted = target.ca_file.read_bytes() if target.ca_file is not None else None
-            credentials = grpc.ssl_channel_credentials(trusted)
+            files = (target.ca_file, target.key_file, target.certificate_file)
+            trusted, key, certificate = [path.read_bytes() if path else None for path in files]
+            credentials = grpc.ssl_channel_credentials(trusted, key, certificate)
             self._channel = grpc.secure_channel(address, credentials, options, compression)
         else:
             self._channel = grpc.insecure_channel(address, options, compression)

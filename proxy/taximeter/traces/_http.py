@@ -28,7 +28,7 @@ class HttpTransport:
     """A way to a collector that speaks OTLP/HTTP with protobuf.
 
     Raises:
-        OSError: if the file of certificates cannot be read.
+        OSError: if a file of certificates cannot be read, or is none.
     """
 
     def __init__(self, target: Target) -> None:
@@ -41,8 +41,10 @@ class HttpTransport:
             **({"Content-Encoding": "gzip"} if target.gzip else {}),
         }
         self._tls: ssl.SSLContext | bool = True
-        if target.ca_file is not None:
-            self._tls = ssl.create_default_context(cafile=str(target.ca_file))
+        if target.ca_file is not None or target.certificate_file is not None:
+            self._tls = ssl.create_default_context(cafile=target.ca_file)
+            if target.certificate_file is not None:
+                self._tls.load_cert_chain(target.certificate_file, target.key_file)
         self._loop = asyncio.new_event_loop()
         self._session: aiohttp.ClientSession | None = None
         self._task: asyncio.Task[Reply] | None = None

@@ -98,10 +98,15 @@ def transport_for(otlp: Otlp) -> Transport:
 
     Raises:
         SettingsError: if the headers' variable is not set, or holds something else.
-        OSError: if the file of certificates cannot be read.
+        OSError: if a file of certificates cannot be read.
     """
     target = Target(
-        otlp.traces_url or "", otlp.read_headers(), otlp.ca_file, otlp.compression == "gzip"
+        url=otlp.traces_url or "",
+        headers=otlp.read_headers(),
+        gzip=otlp.compression == "gzip",
+        ca_file=otlp.ca_file,
+        certificate_file=otlp.certificate_file,
+        key_file=otlp.key_file,
     )
     if otlp.protocol == "grpc":
         from taximeter.traces._grpc import GrpcTransport

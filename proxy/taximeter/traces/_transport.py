@@ -40,8 +40,12 @@ class Target(NamedTuple):
 
     url: str
     headers: Mapping[str, str]
-    ca_file: Path | None
-    gzip: bool
+    gzip: bool = False
+    ca_file: Path | None = None
+    """Certificates that are trusted instead of the system's."""
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    """What we show of ourselves; both or none."""
 
 
 class Transport(Protocol):
