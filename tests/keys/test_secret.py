@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+import taximeter
 from taximeter.keys import KeysError, _secret, hash_key_of
 
 
@@ -65,3 +68,26 @@ def test_a_full_disk_leaves_no_draft_of_the_secret(
             hash_key_of(tmp_path)
     assert list(tmp_path.iterdir()) == []
     assert len(hash_key_of(tmp_path)) == 32
+
+
+def test_the_proxy_does_not_start_on_a_secret_that_is_none(tmp_path: Path) -> None:
+    """H13: `serve` says what is wrong and what to do, once, instead of workers that die of it."""
+    hash_key_of(tmp_path)
+    (tmp_path / "hash.key").chmod(0o644)
+    done = subprocess.run(
+        [sys.executable, "-m", "taximeter", "serve", "--listen", "127.0.0.1:0"],
+        env={
+            "PYTHONPATH": str(Path(taximeter.__file__).parent.parent),
+            "TAXIMETER_DATA_DIR": str(tmp_path),
+            "TAXIMETER_CONSOLE": "127.0.0.1:0",
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    path = tmp_path / "hash.key"
+    assert done.returncode == 1
+    assert f"Cannot start: {path} is open to every user of this machine; chmod 600" in done.stderr
+    assert "Traceback" not in done.stderr

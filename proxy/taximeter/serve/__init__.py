@@ -31,6 +31,7 @@ def run(
     Returns:
         The exit code: 0 after an orderly end, 1 if it could not start or end in order.
     """
+    from taximeter.keys import KeysError, hash_key_of
     from taximeter.serve._logging import set_up, tell_unhandled_of_loop
     from taximeter.serve._supervisor import Supervisor, listeners, make_data_dir
 
@@ -53,6 +54,13 @@ def run(
     except OSError as error:
         tell(f"Cannot start: {error.filename or place}: {error.strerror}.")
         return 1
+    try:
+        hash_key_of(settings.data_dir)
+    except KeysError as error:
+        tell(f"Cannot start: {error}")
+        return 1
+    except OSError:
+        pass  # no room to make one, say: relays tell that themselves, go on, and try again
 
     def reread() -> Settings:
         again = load(config, dict(overrides or {}))
