@@ -48,6 +48,20 @@ def test_a_note_that_means_nothing_is_told_and_passed(caplog: pytest.LogCaptureF
     assert total(later, "taximeter_calls_total") == 1
 
 
+def test_a_note_of_the_first_version_is_read_for_ever() -> None:
+    """L3, D11: the bytes of a kept series are a format: what was kept once is taken up."""
+    counter = b"\x97\x01\xb7taximeter_user_cost_usd\x91\xa5alice\x05\x07\x90\x90"
+    meter = Meter(settings())
+    meter.restore({"metrics/taximeter_user_cost_usd/0": counter})
+    assert meter._series.values[families.USER_COST] == {("alice",): 5}
+    assert meter._series.debts[families.USER_COST] == {("alice",): 7}
+    edges = families.CALL_COST.edges
+    bins = tuple(range(len(edges) + 2))
+    note = (1, "taximeter_call_cost_usd", ("up", "prov", "gpt"), 0, 0, edges, bins)
+    meter.restore({"metrics/taximeter_call_cost_usd/0": msgspec.msgpack.encode(note)})
+    assert meter._series.bins[families.CALL_COST] == {("up", "prov", "gpt"): bins}
+
+
 def test_the_very_first_start_has_nothing_to_take_up() -> None:
     """A ledger without notes is the beginning, and no reason to complain."""
     meter = Meter(settings())

@@ -13,6 +13,7 @@ from taximeter.ledger import Entry
 from taximeter.live import ChildState, Headroom, Lag, PoolState, ProcessState, RelayState
 from taximeter.metrics import FAMILIES, Meter, RecorderFacts, Source, expose_live
 from taximeter.metrics._live import HEADROOMS_MAX
+from taximeter.pricing import catalogue_models
 from taximeter.recorder._journal import RecorderStats
 from taximeter.traces import TraceStats
 from tests.metrics.make import book, entry, samples, settings
@@ -199,6 +200,7 @@ def test_no_family_is_in_both_texts_and_all_are_in_one() -> None:
         )
     )
     book(meter, *everything())
+    catalogue_models()  # the age of the table is shown once it has been needed
     processes = {"recorder": ChildState(up=True, restarts=0, process=PROCESS)}
     live = expose_live([relay(0, headroom=[headroom(1, 1.0)])], processes, False)
     booked = meter.expose(False)

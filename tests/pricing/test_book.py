@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import socket
+import sys
 import threading
 import time
 from decimal import Decimal
@@ -13,7 +14,7 @@ import pytest
 from genai_prices.data_snapshot import get_snapshot
 
 from taximeter.call import Usage
-from taximeter.pricing import OwnPrice, Price, PriceBook
+from taximeter.pricing import OwnPrice, Price, PriceBook, catalogue_models, newest_price_ns
 from taximeter.pricing._catalogue import _ALIASES
 
 CHAT = Usage(input_tokens=1_200, cached_tokens=1_024, output_tokens=80)
@@ -384,6 +385,22 @@ def test_invented_names_fill_no_memory() -> None:
         assert cost(book, CHAT, "gpt-4o", service_tier=f"tier-{number}") == expected
     assert len(book._entries) == 8
     assert all(len(entry.cards) < 8 for entry in book._entries.values())
+
+
+def test_the_table_tells_its_names_and_how_new_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names are its own; its newest price is one that holds by now, and asking loads nothing."""
+    assert "gpt-4o" in catalogue_models()
+    assert "gpt-4o-invented" not in catalogue_models()
+    newest = newest_price_ns(NOW)
+    assert newest is not None
+    assert at("2026-01-01T00:00") < newest <= NOW
+    assert newest_price_ns(newest) == newest
+    earlier = newest_price_ns(newest - 1)
+    assert earlier is not None
+    assert earlier < newest
+    assert newest_price_ns(0) is None
+    monkeypatch.delitem(sys.modules, "taximeter.pricing._catalogue")
+    assert newest_price_ns(NOW) is None
 
 
 def test_pricing_opens_no_connection_and_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:

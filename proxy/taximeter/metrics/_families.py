@@ -429,6 +429,12 @@ PRICE_TABLE = _family(
     "The price table that is built in.",
     "version",
 )
+PRICE_TIME = _gauge(
+    Source.RECORDER,
+    "taximeter_price_table_timestamp_seconds",
+    "When the newest price of the built-in table began to hold, seconds since the epoch. Not shown "
+    "while no call has needed the table.",
+)
 
 # The relays, once a second -----------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from urllib.parse import urlsplit
@@ -26,7 +27,7 @@ from taximeter.metrics._family import SECOND, Source
 from taximeter.metrics._names import Arrivals, Names
 from taximeter.metrics._series import Series, Staged
 from taximeter.metrics._tally import BUDGET_STAGES, Arriving, Rules, Tally
-from taximeter.pricing import catalogue_models
+from taximeter.pricing import catalogue_models, newest_price_ns
 from taximeter.settings import Settings
 
 log = logging.getLogger("taximeter.metrics")
@@ -49,6 +50,7 @@ class Meter:
         self._models = Names(settings.metrics.models_max)
         self._staged: tuple[Staged, Arriving] | None = None
         self._notes_refused = 0
+        self._price_table = f"genai-prices {version('genai-prices')}"
         self._watched: Callable[[], RecorderFacts] = RecorderFacts
         self._begin_at_zero()
 
@@ -132,7 +134,9 @@ class Meter:
             picture.set(families.AHEAD, debt / family.scale, family.exposed)
         for stage, nanoseconds in zip(BUDGET_STAGES, rules.budget_ns, strict=True):
             picture.set(families.BUDGET_SECONDS, nanoseconds / SECOND, stage)
-        picture.set(families.PRICE_TABLE, 1, f"genai-prices {version('genai-prices')}")
+        picture.set(families.PRICE_TABLE, 1, self._price_table)
+        newest_ns = newest_price_ns(time.time_ns())
+        picture.set(families.PRICE_TIME, None if newest_ns is None else newest_ns / SECOND)
         picture.set(families.NOTES_REFUSED, refused)
         facts = self._watched()
         draw(picture, facts)

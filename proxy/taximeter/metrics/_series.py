@@ -32,6 +32,7 @@ Bins = tuple[int, ...]
 
 NOTE_PREFIX = "metrics/"
 _VERSION = 1
+"""Goes up when the labels of a family change their order or meaning, or a figure its unit."""
 
 
 class Exemplar(NamedTuple):

@@ -6,8 +6,15 @@ it was made with and the rates used. `OwnPrice` is a price of one's own; it wins
 built-in table, and a cost stated by the provider wins over both.
 """
 
-from taximeter.pricing._book import Price, PriceBook, catalogue_models
+from taximeter.pricing._book import Price, PriceBook, catalogue_models, newest_price_ns
 from taximeter.pricing._own import OwnPrice
 from taximeter.pricing._provider import provider_of_url
 
-__all__ = ["OwnPrice", "Price", "PriceBook", "catalogue_models", "provider_of_url"]
+__all__ = [
+    "OwnPrice",
+    "Price",
+    "PriceBook",
+    "catalogue_models",
+    "newest_price_ns",
+    "provider_of_url",
+]

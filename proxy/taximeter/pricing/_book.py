@@ -11,6 +11,8 @@ by what the table holds.
 
 from __future__ import annotations
 
+import sys
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -56,6 +58,21 @@ def catalogue_models() -> frozenset[str]:
     from taximeter.pricing._catalogue import model_names
 
     return model_names()
+
+
+def newest_price_ns(now_ns: int) -> int | None:
+    """Give when the newest price of the built-in table began to hold, of those that do by now.
+
+    None while nothing has needed the table: this is no reason to load it.
+    """
+    module = sys.modules.get("taximeter.pricing._catalogue")
+    # Absent, too, for as long as another thread is importing it: it comes last in its module.
+    price_days = getattr(module, "price_days", None)
+    if price_days is None:
+        return None
+    days: tuple[int, ...] = price_days()
+    place = bisect_right(days, now_ns // _NANOSECONDS_PER_DAY)
+    return days[place - 1] * _NANOSECONDS_PER_DAY if place else None
 
 
 class Price(msgspec.Struct, frozen=True):

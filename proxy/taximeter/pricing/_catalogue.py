@@ -14,6 +14,7 @@ import datetime
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from functools import cache
 from importlib.metadata import version
 
 from genai_prices.data_snapshot import find_provider_by_id, get_snapshot
@@ -99,7 +100,7 @@ class CatalogueModel:
         times: set[int] = set()
         for constraint in constraints:
             if isinstance(constraint, StartDateConstraint):
-                days.add((constraint.start_date - datetime.date(1970, 1, 1)).days)
+                days.add(_day(constraint))
             elif isinstance(constraint, TimeOfDateConstraint):
                 times |= {_of_day(constraint.start_time), _of_day(constraint.end_time)}
             elif constraint is not None:
@@ -270,6 +271,11 @@ def _moment(at_ns: int) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(min(max(at_ns, 0), latest) // 10**9, tz=datetime.UTC)
 
 
+def _day(constraint: StartDateConstraint) -> int:
+    """Give the day from which on a price holds, since the epoch."""
+    return (constraint.start_date - datetime.date(1970, 1, 1)).days
+
+
 def _of_day(edge: datetime.time) -> int:
     """Give a time of day as nanoseconds after midnight UTC. A naive one is UTC."""
     if edge.tzinfo is not None:
@@ -277,3 +283,18 @@ def _of_day(edge: datetime.time) -> int:
         edge = day.astimezone(datetime.UTC).time()
     seconds = edge.hour * 3600 + edge.minute * 60 + edge.second
     return seconds * 10**9 + edge.microsecond * 1000
+
+
+@cache
+def price_days() -> tuple[int, ...]:
+    """Give the days, since the epoch, from which on any price of the table holds, in order."""
+    conditional = [
+        prices.constraint
+        for provider in get_snapshot().providers
+        for model in provider.models
+        if not isinstance(model.prices, ModelPrice)
+        for prices in model.prices
+    ]
+    return tuple(
+        sorted({_day(each) for each in conditional if isinstance(each, StartDateConstraint)})
+    )
