@@ -65,11 +65,11 @@ class QueryVariable(TemplatesItemBase):
         spec = read_spec(QuerySpec, data, "query-variable")
         if spec.sql is not None:
             query: Any = " ".join(spec.sql.split())
-            definition, source, everything = query, _targets.LEDGER, "'*'"
+            source, everything = _targets.LEDGER, "'*'"
         else:
             where = hide_braces("{" + spec.where + "}") if spec.where else ""
-            definition = f"label_values({spec.metric}{where},{spec.value})"
-            query = {"qryType": 1, "query": definition, "refId": "Variable"}
+            asked = f"label_values({spec.metric}{where},{spec.value})"
+            query = {"qryType": 1, "query": asked, "refId": "Variable"}
             source, everything = _targets.PROMETHEUS, ".*"
         return {
             "type": "query",
@@ -77,7 +77,6 @@ class QueryVariable(TemplatesItemBase):
             "label": spec.label,
             "description": spec.about,
             "datasource": dict(source),
-            "definition": definition,
             "query": query,
             "regex": "",
             "refresh": 2,

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from grafana_dashboards.components.base import ComponentRegistry
+from grafana_dashboards.errors import DashboardBuilderException
 from grafana_dashboards.exporter import ProjectProcessor
 
 # The builder finds component types among the classes that exist. They are held here, by an
 # ordinary import: its own way to load plug-ins lets go of them.
 from dashboards.kit import _board, _chrome, _panels, _panels_more, _targets
 from dashboards.kit._export import Collector, render
-from dashboards.kit._source import SourceError, read_components
+from dashboards.kit._source import SourceError, read_components, show_braces
 
 __all__ = ["BOARDS", "GENERATED", "compose", "render"]
 
@@ -35,7 +36,10 @@ def compose(folder: Path = BOARDS) -> dict[str, dict[str, Any]]:
         if kind not in registry_types(registry):
             raise SourceError(f"{component['name']}: there is no component of type {kind!r}")
     collector = Collector()
-    ProjectProcessor([collector]).process_projects(registry[_board.BoardProject])
+    try:
+        ProjectProcessor([collector]).process_projects(registry[_board.BoardProject])
+    except DashboardBuilderException as error:
+        raise SourceError(show_braces(str(error))) from error
     return collector.boards
 
 

@@ -39,12 +39,15 @@ class TablePanel(Panel):
         return [override for override in found if override is not None]
 
     def options(self, spec: Any) -> dict[str, Any]:
-        return {
+        options: dict[str, Any] = {
             "cellHeight": "sm",
-            "footer": {"countRows": False, "fields": "", "reducer": ["sum"], "show": spec.sum},
             "showHeader": True,
             "sortBy": [] if spec.sort is None else [{"desc": True, "displayName": spec.sort}],
         }
+        if spec.sum:
+            # Where it stood until Grafana 12; later ones move it when they load a board.
+            options["footer"] = {"countRows": False, "fields": "", "reducer": ["sum"], "show": True}
+        return options
 
     def transformations(self, spec: Any) -> list[dict[str, Any]]:
         fields = [column.field for column in spec.columns]
@@ -164,12 +167,7 @@ class StateTimelinePanel(Panel):
 
     def defaults(self, spec: Any) -> dict[str, Any]:
         defaults = super().defaults(spec)
-        defaults["custom"] = {
-            "fillOpacity": 80,
-            "insertNulls": False,
-            "lineWidth": 0,
-            "spanNulls": False,
-        }
+        defaults["custom"] = {"fillOpacity": 80, "lineWidth": 0}
         return defaults
 
     def options(self, spec: Any) -> dict[str, Any]:

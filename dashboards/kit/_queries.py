@@ -49,15 +49,20 @@ def parse(expression: str, values: dict[str, str] | None = None) -> Any:
     return promql_parser.parse(put_in(expression, values))
 
 
+def below(node: Any) -> Iterator[Any]:
+    """Give the nodes right below a node of the tree."""
+    for name in ("expr", "lhs", "rhs", "param", "vector_selector"):
+        child = getattr(node, name, None)
+        if child is not None:
+            yield child
+    yield from getattr(node, "args", None) or ()
+
+
 def walk(node: Any) -> Iterator[Any]:
     """Give a node of the tree and all below it."""
     yield node
-    for name in ("expr", "lhs", "rhs", "param", "vector_selector"):
-        below = getattr(node, name, None)
-        if below is not None:
-            yield from walk(below)
-    for below in getattr(node, "args", None) or ():
-        yield from walk(below)
+    for child in below(node):
+        yield from walk(child)
 
 
 def selectors_of(expression: str, values: dict[str, str] | None = None) -> list[Any]:

@@ -60,8 +60,3 @@ class Sql(TargetsItemBase):
             "rawQuery": True,
             "rawSql": spec.query.strip(),
         }
-
-
-def is_ours(target: Any) -> bool:
-    """Tell a target made here from one of the builder's own."""
-    return isinstance(target, dict) and ("rawSql" in target or "legendFormat" in target)
