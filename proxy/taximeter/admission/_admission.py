@@ -57,7 +57,7 @@ SWEEP_NS = 10 * SECOND_NS
 _OVERLOAD = frozenset({429, 503, 529})
 """Answers that say: too many at once."""
 _CAUTION = 1.1
-"""A call is let wait only if its wait, estimated, is within its deadline by this factor."""
+"""A call is let wait only if its estimated wait is within its deadline by this factor."""
 _NEVER_SENT = Spent(sent=False)
 
 
@@ -223,10 +223,12 @@ class Admission:
         if out:
             return effects[0]
         wait_ns, by_own = self._estimate(ticket, short)
-        if wait_ns is not None and wait_ns * _CAUTION > wait_ns_max:
+        # What its own limits make of it is certain; the pace of others is an estimate.
+        if wait_ns is not None and wait_ns * (1.0 if by_own else _CAUTION) > wait_ns_max:
             pool.queue.remove(ticket)
             reason = Reason.LIMIT_EXCEEDED if by_own else Reason.DEADLINE_UNREACHABLE
-            return self._drop(ticket, reason, now_ns, wait_ns=wait_ns)
+            by = "" if short is None else short.name
+            return self._drop(ticket, reason, now_ns, wait_ns=wait_ns, by=by)
         pushed_out: Refuse | None = None
         victim = pool.queue.victim()
         if victim is not None:

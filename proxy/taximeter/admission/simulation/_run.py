@@ -20,13 +20,12 @@ WALL_NS = 1_800_000_000 * SECOND_NS
 class _Call:
     """One call of a simulated user."""
 
-    __slots__ = ("counts", "load", "output_tokens", "report")
+    __slots__ = ("load", "output_tokens", "report")
 
-    def __init__(self, load: Load, output_tokens: int, report: UserReport, counts: bool) -> None:
+    def __init__(self, load: Load, output_tokens: int, report: UserReport) -> None:
         self.load = load
         self.output_tokens = output_tokens
         self.report = report
-        self.counts = counts
 
 
 class _Simulation:
@@ -78,6 +77,10 @@ class _Simulation:
     def wall_ns(self) -> int:
         return WALL_NS + self.now_ns
 
+    @property
+    def _counts(self) -> bool:
+        return self.now_ns >= self.scenario.settle_seconds * SECOND_NS
+
     def _set_tick(self) -> None:
         wake_ns = self.admission.wake_ns()
         if wake_ns is None or (self._ticks_at is not None and self._ticks_at <= wake_ns):
@@ -117,9 +120,8 @@ class _Simulation:
         if load.output_tokens_max is not None:
             output = min(output, load.output_tokens_max)
         self._next_arrival(load, chance)
-        counts = self.now_ns >= scenario.settle_seconds * SECOND_NS
-        call = _Call(load, output, self.report.users[load.user], counts)
-        call.report.calls += counts
+        call = _Call(load, output, self.report.users[load.user])
+        call.report.calls += self._counts
         patience = load.patience_seconds
         verdict = self.admission.arrive(
             Request(
@@ -155,7 +157,7 @@ class _Simulation:
                 self._refused(self._calls.pop(effect.ticket), effect)
 
     def _refused(self, call: _Call, refuse: Refuse) -> None:
-        if call.counts:
+        if self._counts:
             call.report.refused[refuse.reason] += 1
             call.report.refusal_seconds.append(refuse.waited_ns / SECOND_NS)
 
@@ -163,7 +165,7 @@ class _Simulation:
         call = self._calls[go.ticket]
         if go.output_tokens_max is not None:
             call.output_tokens = min(call.output_tokens, go.output_tokens_max)
-        if call.counts:
+        if self._counts:
             call.report.wait_seconds.append(go.waited_ns / SECOND_NS)
         self._attempt(go.ticket, call)
 
@@ -198,7 +200,7 @@ class _Simulation:
             self._fail(ticket, call)
 
     def _fail(self, ticket: Ticket, call: _Call) -> None:
-        call.report.failed += call.counts
+        call.report.failed += self._counts
         self._settle(ticket, Spent(tokens=0, output_tokens=None, pico=0))
 
     def _ended(self, ticket: Ticket, call: _Call) -> None:
@@ -209,7 +211,7 @@ class _Simulation:
             pico = (
                 load.input_tokens * scenario.input_pico + call.output_tokens * scenario.output_pico
             )
-        if call.counts:
+        if self._counts:
             call.report.completed += 1
             call.report.tokens += tokens
             call.report.spent_pico += pico or 0

@@ -64,14 +64,14 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One run. Calls under way when it ends are left out of the report."""
+    """One run. What has not ended when it does is not reported as ended."""
 
     loads: tuple[Load, ...]
     policy: Policy = field(default_factory=Policy)
     server: Server = field(default_factory=Server)
     seconds: float = 60.0
     settle_seconds: float = 0.0
-    """Time at the beginning that the report leaves out."""
+    """Time at the beginning of which users' reports leave out what happened."""
     seed: int = 1
     upstream: str = "sim"
     input_pico: int | None = 1_000_000
