@@ -219,7 +219,7 @@ def test_a_cost_that_goes_over_takes_nothing_from_a_counter(ledger: Ledger) -> N
     values = booking.meter._series.values[cost]
     assert values == {("poller",): 700, ("maker",): 700}
     assert_agrees(booking.meter, ledger)
-    ahead = "taximeter_counter_ahead"
+    ahead = "taximeter_ledger_ahead"
     assert value(booking.meter, ahead, counter=cost.exposed) == 700 / 1e12
     booking.commit([entry(user="poller", cost_pico=500)])
     assert booking.meter._series.values[cost]["poller",] == 700
@@ -344,6 +344,6 @@ def test_a_fetch_over_journals_agrees(world: World) -> None:
     book(recorder)
     recorder.close()
     assert_agrees(meter, world.ledger)
-    assert value(meter, "taximeter_counter_ahead", counter="taximeter_user_cost_usd_total") == (
+    assert value(meter, "taximeter_ledger_ahead", counter="taximeter_user_cost_usd_total") == (
         (1000 * 1 + 10 * 2) / 1e6
     )

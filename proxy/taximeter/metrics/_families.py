@@ -322,7 +322,7 @@ OVERFLOW = _counter(
 )
 AHEAD = _gauge(
     Source.RECORDER,
-    "taximeter_counter_ahead",
+    "taximeter_ledger_ahead",
     "How far a counter stands above the ledger, in its own unit, because figures went over from "
     "one call to another and a counter never goes down.",
     "counter",
