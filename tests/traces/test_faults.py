@@ -125,6 +125,16 @@ def test_retry_after_is_obeyed(http: HttpCollector) -> None:
     assert 1.0 <= second.at - first.at < 2.0
 
 
+def test_a_collector_that_asks_for_no_wait_gets_one(http: HttpCollector) -> None:
+    """D9: `Retry-After: 0` for ever is no retry storm."""
+    http.default = Answer(status=503, headers={"Retry-After": "0"})
+    sink = tracer(http.url, timeout_seconds=1)
+    book(sink, 1, 1)
+    wait_until(lambda: sink.stats.dropped["busy"] == 1, 3)
+    assert len(http.requests) <= 6
+    sink.close()
+
+
 def test_retry_after_beyond_the_deadline_drops_and_still_holds(http: HttpCollector) -> None:
     """Its calls are dropped at once, and the next export waits as it was asked to."""
     http.say(Answer(status=503, headers={"Retry-After": "2"}))
@@ -201,14 +211,17 @@ def test_what_is_refused_over_grpc_is_not_sent_again(over_grpc: GrpcCollector) -
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
-def test_a_collector_that_stays_down_loses_counted_calls(protocol: str) -> None:
-    """D9: after the time for an export its calls are dropped, and each is counted."""
+def test_a_collector_that_stays_down_loses_counted_calls(
+    protocol: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """D9: after the time for an export its calls are dropped and counted, and no library speaks."""
     sink = tracer(f"http://127.0.0.1:{closed_port()}", protocol=protocol, timeout_seconds=0.5)
     book(sink, 1, 5)
     wait_until(lambda: sink.stats.dropped["unreachable"] == 5, 3)
     assert sink.stats.failed <= 8, "a retry storm"
     sink.close()
     assert settled(sink.stats) == (0, {"unreachable": 5})
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
@@ -289,6 +302,36 @@ def test_closing_ends_in_time(protocol: str, monkeypatch: pytest.MonkeyPatch) ->
     assert settled(sink.stats) == (0, {"unreachable": 1, "closing": 4})
 
 
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_closing_does_not_wait_for_the_dead(protocol: str) -> None:
+    """With nobody at the endpoint the recorder ends at once, and all is counted."""
+    sink = tracer(f"http://127.0.0.1:{closed_port()}", protocol=protocol, batch_calls_max=10)
+    book(sink, 1, 100)
+    began = time.monotonic()
+    sink.close()
+    assert time.monotonic() - began < 1.5
+    exported, dropped = settled(sink.stats)
+    assert (exported, sum(dropped.values())) == (0, 100)
+
+
+def test_a_fault_of_ours_is_counted_too(
+    http: HttpCollector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """L5: a bug in the exporter's thread is told once, and no call goes missing unseen."""
+
+    def broken(*arguments: object) -> bytes:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(exporter, "request_of", broken)
+    sink = tracer(http.url)
+    book(sink, 1, 1)
+    wait_until(lambda: "a fault of ours" in caplog.text)
+    book(sink, 2, 5)
+    sink.close()
+    assert sink.stats.dropped["closing"] == 4
+    assert caplog.text.count("a fault of ours") == 1
+
+
 def test_closing_twice_is_closing() -> None:
     """A tracer that is closed stays so, and takes nothing."""
     sink = tracer("http://127.0.0.1:9", timeout_seconds=0.1)
@@ -298,7 +341,9 @@ def test_closing_twice_is_closing() -> None:
     assert settled(sink.stats) == (0, {})
 
 
-def test_a_call_that_is_no_trace_stops_no_other(http: HttpCollector) -> None:
+def test_a_call_that_is_no_trace_stops_no_other(
+    http: HttpCollector, caplog: pytest.LogCaptureFixture
+) -> None:
     """A damaged record is dropped alone, and counted."""
     sink = tracer(http.url)
     bad = streamed(2, begun={"trace_id": "no hex" * 5 + "xx", "trace_flags": 1})
@@ -307,6 +352,8 @@ def test_a_call_that_is_no_trace_stops_no_other(http: HttpCollector) -> None:
     sink.close()
     assert settled(sink.stats) == (2, {"not_encodable": 2})
     assert len(http.calls) == 2
+    assert caplog.text.count("a call cannot be told in spans") == 1
+    assert "no hex" not in caplog.text
 
 
 def test_a_request_stays_below_what_collectors_take(

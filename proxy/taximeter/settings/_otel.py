@@ -28,7 +28,8 @@ HEADERS_MAX = 32
 TIMEOUT_MILLISECONDS_MIN = 100
 
 _ALL, _TRACES = "OTEL_EXPORTER_OTLP_", "OTEL_EXPORTER_OTLP_TRACES_"
-_HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,128}")
+_HEADER_NAME = re.compile(r"(?!grpc-)[a-z0-9_.-]{1,128}(?<!-bin)")
+"""What both HTTP and gRPC can send, without the names that gRPC keeps for itself."""
 _PROTOCOLS = {"grpc": "grpc", "http/protobuf": "http"}
 _RATIOS = {"always_on": "1", "always_off": "0"}
 

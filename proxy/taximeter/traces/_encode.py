@@ -19,7 +19,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Status
 
 from taximeter import __version__
-from taximeter.traces._spans import Span, Value
+from taximeter.traces._span import Span, Value
 
 SCOPE_NAME = "taximeter"
 FLAG_HAS_IS_REMOTE = 0x100

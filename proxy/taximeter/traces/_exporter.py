@@ -21,7 +21,8 @@ from typing import NamedTuple
 
 from taximeter.ledger import Entry
 from taximeter.traces._encode import encode_call, rejected_spans, request_of
-from taximeter.traces._spans import Server, spans_of
+from taximeter.traces._span import Server
+from taximeter.traces._spans import spans_of
 from taximeter.traces._stats import TraceStats
 from taximeter.traces._transport import Reply, Transport, Verdict
 
@@ -37,6 +38,8 @@ BODY_BYTES_MAX = 4_000_000
 """Of one request. Collectors take 4 MiB over gRPC unless told otherwise, and 20 MiB over HTTP."""
 CLOSE_SECONDS_MAX = 3.0
 ABORT_SECONDS_MAX = 1.0
+CLOSING_FAILURES_MAX = 2
+"""Failures in a row after which a recorder that ends does not wait for a better moment."""
 COMPLAINT_SECONDS = 60.0
 """How often a collector that takes nothing is complained of."""
 
@@ -111,6 +114,7 @@ class Exporter:
         if self._thread.is_alive():
             self._transport.abort()
             self._thread.join(ABORT_SECONDS_MAX)
+        self._abandon()
 
     # == the thread ===========================================================================
 
@@ -120,9 +124,7 @@ class Exporter:
                 self._send(self._encoded(batch))
         except Exception:
             log.exception("Traces have met a fault of ours, and are not exported any more.")
-        with self._changed:
-            self._drop(len(self._queue), "closing")
-            self._queue.clear()
+        self._abandon()
         self._transport.close()
 
     def _next_batch(self) -> Sequence[Entry]:
@@ -150,9 +152,9 @@ class Exporter:
             try:
                 spans = spans_of(entry, shape.servers, stages=shape.stages)
                 calls.append(_Encoded(encode_call(spans), len(spans)))
-            except (ValueError, TypeError) as error:
+            except Exception as error:  # of a damaged record, or of ours: no other call pays for it
                 self._drop(1, "not_encodable")
-                log.debug("A call could not be made into spans: %s.", type(error).__name__)
+                self._complain(f"a call cannot be told in spans: {type(error).__name__}")
         return calls
 
     def _send(self, calls: Sequence[_Encoded]) -> None:
@@ -175,7 +177,7 @@ class Exporter:
         reply = self._insist(request_of([call.body for call in calls], self.shape.resource))
         if reply.verdict is not Verdict.TAKEN:
             self._drop(len(calls), reply.verdict.value)
-            self._complain(reply)
+            self._complain(f"{reply.verdict.value}: {reply.detail}")
             return
         spans = sum(call.spans for call in calls)
         rejected = min(rejected_spans(reply.body), spans)
@@ -186,7 +188,7 @@ class Exporter:
             stats.rejected_spans += rejected
             stats.queued -= len(calls)
         if rejected:
-            self._complain(Reply(Verdict.REFUSED, f"{rejected} of {spans} spans"))
+            self._complain(f"{rejected} of {spans} spans were not kept")
         elif self._complained:
             self._complained = False
             log.info("The collector takes traces again.")
@@ -195,8 +197,7 @@ class Exporter:
         """Send a request until it is taken or refused, or its time is over."""
         give_up_at = time.monotonic() + self._bounds.timeout_seconds
         while True:
-            until = give_up_at if self._end_at is None else min(give_up_at, self._end_at)
-            reply = self._transport.export(body, max(until - time.monotonic(), 0.001))
+            reply = self._transport.export(body, self._seconds_until(give_up_at))
             if reply.verdict is Verdict.TAKEN:
                 self._failures = 0
                 return reply
@@ -206,19 +207,24 @@ class Exporter:
                 return reply
             wait = self._wait_seconds(reply)
             self._failures += 1
-            now = time.monotonic()
-            until = give_up_at if self._end_at is None else min(give_up_at, self._end_at)
-            if now + wait >= until:
-                self._not_before = now + wait
+            closing = self._end_at is not None
+            if wait >= self._seconds_until(give_up_at) or (
+                closing and self._failures > CLOSING_FAILURES_MAX
+            ):
+                self._not_before = time.monotonic() + wait
                 return reply
             self._pause(wait)
 
+    def _seconds_until(self, moment: float) -> float:
+        """Say how long it is to a moment, or to the end if that is sooner; never nothing."""
+        end = moment if self._end_at is None else min(moment, self._end_at)
+        return max(end - time.monotonic(), 0.001)
+
     def _wait_seconds(self, reply: Reply) -> float:
-        """Say how long to wait after a failure: as asked, else longer each time, with jitter."""
-        if reply.wait_seconds is not None:
-            return min(reply.wait_seconds, ASKED_SECONDS_MAX)
+        """Say how long to wait after a failure: longer each time, with jitter, or as asked."""
         longest = min(BACKOFF_SECONDS_FIRST * 2 ** min(self._failures, 16), BACKOFF_SECONDS_MAX)
-        return float(longest * random.uniform(0.5, 1.0))
+        wait = float(longest * random.uniform(0.5, 1.0))
+        return max(wait, min(reply.wait_seconds or 0.0, ASKED_SECONDS_MAX))
 
     def _pause(self, seconds: float) -> None:
         """Wait, but for no longer than until it is asked to end."""
@@ -233,14 +239,19 @@ class Exporter:
             self._stats.dropped[reason] += calls
             self._stats.queued -= calls
 
-    def _complain(self, reply: Reply) -> None:
+    def _abandon(self) -> None:
+        """Count what nobody will export any more."""
+        with self._changed:
+            self._drop(len(self._queue), "closing")
+            self._queue.clear()
+
+    def _complain(self, reason: str) -> None:
         now = time.monotonic()
         if now - self._complained_at < COMPLAINT_SECONDS:
             return
         self._complained_at, self._complained = now, True
         log.warning(
-            "The collector does not take all traces (%s: %s). What it does not take is dropped "
-            "and counted; the ledger has every call.",
-            reply.verdict.value,
-            reply.detail,
+            "Not all traces are exported (%s). What is not is dropped and counted; the ledger has "
+            "every call.",
+            reason,
         )

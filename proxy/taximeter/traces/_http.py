@@ -37,6 +37,7 @@ class HttpTransport:
         self._headers = {
             "User-Agent": f"taximeter/{__version__}",
             **target.headers,
+            "Accept-Encoding": "identity",
             "Content-Type": "application/x-protobuf",
             **({"Content-Encoding": "gzip"} if target.gzip else {}),
         }
@@ -90,7 +91,9 @@ class HttpTransport:
     async def _export(self, body: bytes, seconds_max: float) -> Reply:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=1, ssl=self._tls), auto_decompress=False
+                connector=aiohttp.TCPConnector(limit=1, ssl=self._tls),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
             )
         try:
             async with self._session.post(

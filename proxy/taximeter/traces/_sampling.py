@@ -17,7 +17,7 @@ from __future__ import annotations
 from taximeter.call import PICO_PER_USD, Outcome
 from taximeter.ledger import Entry
 from taximeter.settings import Otlp
-from taximeter.traces._spans import SAMPLED, trace_of
+from taximeter.traces._span import SAMPLED, trace_of
 
 RANDOM_BITS = 56
 """W3C trace context, level 2: the rightmost seven bytes of a trace id are the random ones."""

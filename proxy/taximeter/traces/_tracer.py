@@ -15,7 +15,7 @@ from taximeter import __version__
 from taximeter.ledger import Committed, Entry
 from taximeter.settings import Otlp, Settings, SettingsError
 from taximeter.traces._sampling import Sampler
-from taximeter.traces._spans import Server
+from taximeter.traces._span import Server
 from taximeter.traces._stats import TraceStats
 from taximeter.traces._transport import Target, Transport
 
