@@ -6,6 +6,7 @@
 #   make lock    new lock files from pyproject.toml
 #   make docs    the generated pages of docs/
 #   make dashboards  dashboards/generated/, from dashboards/boards/
+#   make alerts      alerts/generated/ and the table of docs/alerts.md, from alerts/
 #   make clean   remove what the other targets made
 #
 # A stamp file records each finished step, so that a second run starts at once.
@@ -19,9 +20,9 @@ PYTEST ?=
 
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
-CHECKED := proxy tests tools $(wildcard bench) dashboards
+CHECKED := proxy tests tools $(wildcard bench) dashboards alerts
 
-.PHONY: run test lint bench lock docs dashboards clean
+.PHONY: run test lint bench lock docs dashboards alerts clean
 
 run: $(VENV)/.run
 	$(BIN)/taximeter serve $(ARGS)
@@ -43,6 +44,9 @@ docs: $(VENV)/.run
 
 dashboards: $(VENV)/.test
 	$(BIN)/python -m dashboards.kit
+
+alerts: $(VENV)/.run
+	$(BIN)/python -m alerts
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
