@@ -212,11 +212,21 @@ def test_a_call_without_a_trace_begins_one() -> None:
         assert (found.parent_id, found.trace_state, found.flags) == (None, "", 3)
 
 
-@pytest.mark.parametrize("trace_id", ["0af7", TRACE + "00", "x" * 32])
-def test_a_trace_id_that_is_none_is_refused(trace_id: str) -> None:
-    """A damaged record makes no span that a collector would refuse a batch for."""
+@pytest.mark.parametrize(
+    "begun",
+    [
+        {"trace_id": "0af7"},
+        {"trace_id": TRACE + "00"},
+        {"trace_id": "x" * 32},
+        {"trace_id": "0" * 32},
+        {"trace_id": TRACE, "parent_span_id": PARENT[1:]},
+        {"trace_id": TRACE, "parent_span_id": "0" * 16},
+    ],
+)
+def test_an_id_that_is_none_is_refused(begun: dict[str, Any]) -> None:
+    """A damaged record makes no span that a collector would refuse a whole request for."""
     with pytest.raises(ValueError):
-        encode_call(spans_of(streamed(begun={"trace_id": trace_id})))
+        encode_call(spans_of(streamed(begun=begun)))
 
 
 # == what stands on them ==========================================================================

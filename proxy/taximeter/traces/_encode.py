@@ -22,6 +22,7 @@ from taximeter import __version__
 from taximeter.traces._span import Span, Value
 
 SCOPE_NAME = "taximeter"
+TRACE_ID_BYTES, SPAN_ID_BYTES = 16, 8
 FLAG_HAS_IS_REMOTE = 0x100
 FLAG_IS_REMOTE = 0x200
 """Bits of a span's flags above W3C's eight: its parent's place is known, and is elsewhere."""
@@ -39,8 +40,8 @@ def encode_call(spans: Iterable[Span]) -> bytes:
     for span in spans:
         remote = FLAG_IS_REMOTE if span.parent_is_remote and span.parent_id is not None else 0
         message = messages.add(
-            trace_id=bytes.fromhex(span.trace_id),
-            span_id=bytes.fromhex(span.span_id),
+            trace_id=_id(span.trace_id, TRACE_ID_BYTES),
+            span_id=_id(span.span_id, SPAN_ID_BYTES),
             name=span.name,
             kind=span.kind,
             start_time_unix_nano=span.start_ns,
@@ -48,7 +49,7 @@ def encode_call(spans: Iterable[Span]) -> bytes:
             flags=span.flags & 0xFF | FLAG_HAS_IS_REMOTE | remote,
         )
         if span.parent_id is not None:
-            message.parent_span_id = bytes.fromhex(span.parent_id)
+            message.parent_span_id = _id(span.parent_id, SPAN_ID_BYTES)
         if span.trace_state:
             message.trace_state = span.trace_state
         if span.failed:
@@ -74,6 +75,14 @@ def request_of(calls: Iterable[bytes], resource: Mapping[str, str]) -> bytes:
     scoped = b"".join([scope.SerializeToString(), *calls])
     inner = group.SerializeToString() + _field(ResourceSpans.SCOPE_SPANS_FIELD_NUMBER, scoped)
     return _field(ExportTraceServiceRequest.RESOURCE_SPANS_FIELD_NUMBER, inner)
+
+
+def _id(digits: str, size: int) -> bytes:
+    # A collector refuses a whole request for the sake of one id that is too short.
+    found = bytes.fromhex(digits)
+    if len(found) != size or not any(found):
+        raise ValueError(f"an id has {size} bytes, and not all of them 0")
+    return found
 
 
 def _field(number: int, body: bytes) -> bytes:

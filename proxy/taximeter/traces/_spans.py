@@ -42,7 +42,6 @@ from taximeter.traces._timeline import Part, Timeline, timeline
 
 CALL = ""
 """`span_id_of`'s name for the call's own span."""
-TRACE_ID_DIGITS = 32
 
 
 def spans_of(
@@ -54,9 +53,6 @@ def spans_of(
         entry: the call, as it was booked.
         servers: where upstreams are, by name; one that is not there is told without its address.
         stages: give each stage a span of its own.
-
-    Raises:
-        ValueError: if the call's trace id is none.
     """
     return _Maker(entry, servers or {}).make(stages=stages)
 
@@ -72,8 +68,6 @@ class _Maker:
         self._epoch_ns = opened.started_at_ns
         traced = opened.parent_span_id is not None
         self._trace_id = trace_of(opened)
-        if len(self._trace_id) != TRACE_ID_DIGITS:
-            raise ValueError(f"a trace id has {TRACE_ID_DIGITS} digits")
         self._parent_id = opened.parent_span_id
         self._flags = opened.trace_flags | SAMPLED if traced else SAMPLED | RANDOM
         self._trace_state = opened.trace_state or "" if traced else ""
