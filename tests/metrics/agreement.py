@@ -6,8 +6,9 @@ from collections import Counter
 
 from taximeter.call import Usage
 from taximeter.ledger import Ledger
-from taximeter.metrics import Family, Meter
-from taximeter.metrics import _families as families
+from taximeter.metrics import FAMILIES, Family, Meter
+from taximeter.metrics import _booked as families
+from taximeter.metrics._families import OPEN_LABELS
 
 Figures = dict[Family, dict[tuple[str, ...], int]]
 
@@ -15,7 +16,7 @@ Figures = dict[Family, dict[tuple[str, ...], int]]
 def from_ledger(ledger: Ledger) -> Figures:
     """Add up all rows by the labels of the metrics that must agree; whole pico-dollars."""
     found: dict[Family, Counter[tuple[str, ...]]] = {
-        family: Counter() for family in families.FAMILIES if family.source == "ledger"
+        family: Counter() for family in FAMILIES if family.source == "ledger"
     }
     for call in ledger.calls():
         model = (call.upstream or "", call.provider or "", call.model or "")
@@ -46,7 +47,7 @@ def from_meter(meter: Meter) -> Figures:
             for labels, value in series.values.get(family, {}).items()
             if (net := value - series.debts.get(family, {}).get(labels, 0))
         }
-        for family in families.FAMILIES
+        for family in FAMILIES
         if family.source == "ledger"
     }
 
@@ -63,7 +64,7 @@ def assert_totals_agree(meter: Meter, ledger: Ledger) -> None:
         totals: Counter[tuple[str, str]] = Counter()
         for family, series in figures.items():
             for labels, amount in series.items():
-                last = labels[-1] if family.labels[-1] not in families.OPEN_LABELS else ""
+                last = labels[-1] if family.labels[-1] not in OPEN_LABELS else ""
                 totals[family.name, last] += amount
         return {key: amount for key, amount in totals.items() if amount}
 

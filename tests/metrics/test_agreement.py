@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from taximeter.call import Fact, Outcome, Usage, UsageSource
 from taximeter.ledger import Batch, Committed, Entry, Ledger, LedgerUnavailable
 from taximeter.metrics import Meter
-from taximeter.metrics import _families as families
+from taximeter.metrics import _booked as families
 from taximeter.recorder import Recorder
 from tests.ledger.make import deferred, entry, fetch, wipe
 from tests.metrics.agreement import NeverDown, assert_agrees, assert_totals_agree, from_meter

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from taximeter.metrics import Meter
-from taximeter.metrics import _families as families
+from taximeter.metrics import _booked as families
 from tests.metrics.make import book, committed, entry, samples, settings, total, value
 
 
@@ -107,6 +107,26 @@ def test_a_look_sees_one_moment() -> None:
     watcher.join(30)
     assert torn == []
     assert total(meter, "taximeter_calls_total") == 1500
+
+
+def test_counting_a_call_takes_a_part_of_what_booking_it_may() -> None:
+    """D8: in batches of 500, a stream's call is counted and encoded within 60 us of processor."""
+    meter = Meter(settings())
+    batches = [
+        [
+            entry(start + each, user=f"u{each % 40}", model=f"m{each % 4}", stream=True)
+            for each in range(500)
+        ]
+        for start in range(0, 3_000, 500)
+    ]
+    took = []
+    for batch in batches:
+        done = committed(batch)
+        began = time.process_time()
+        meter.note(batch, done)
+        meter.booked(batch, done)
+        took.append((time.process_time() - began) / len(batch))
+    assert min(took) < 60e-6
 
 
 def test_ten_thousand_series_are_text_within_a_second() -> None:

@@ -152,6 +152,10 @@ def test_the_latency_budget_is_held_against_each_stage() -> None:
         ("network",): 2, ("queue",): 0, ("first_token",): 0, ("output_token",): 1, ("settle",): 0,
     }  # fmt: skip
     assert value(meter, "taximeter_stage_budget_seconds", stage="network") == 0.02
+    meter.reload(settings(latency_budget={"network_seconds": 0.021}))
+    book(meter, entry(3))
+    over = "taximeter_stage_over_budget_total"
+    assert value(meter, over, upstream="openai", stage="network") == 2, "no more than it may take"
 
 
 def test_attempts_and_retries_are_told_apart(meter: Meter) -> None:

@@ -8,8 +8,8 @@ import re
 import pytest
 
 from taximeter.call import Outcome
-from taximeter.metrics import Meter
-from taximeter.metrics import _families as families
+from taximeter.metrics import FAMILIES, Meter
+from taximeter.metrics import _booked as families
 from taximeter.metrics._names import (
     AGE_CALLS,
     EVIDENCE_CALLS,
@@ -148,6 +148,14 @@ def test_a_place_is_kept() -> None:
     assert names.placed == {"a", "b", "c", "d"}
 
 
+def test_no_more_names_than_places() -> None:
+    """Of more that have a fair part than there is room for, the largest get it."""
+    names = Names(4)
+    spend(names, {"a": 0, "b": 0})
+    spend(names, {"c": 1_000, "d": 1_200, "e": 1_100}, calls=EVIDENCE_CALLS)
+    assert names.placed == {"a", "b", "d", "e"}
+
+
 def test_many_small_names_get_no_place_and_no_memory() -> None:
     """Ten thousand of the same size are all `other`; the sketch stays within its bound."""
     names = Names(100)
@@ -158,6 +166,18 @@ def test_many_small_names_get_no_place_and_no_memory() -> None:
         spend(names, dict.fromkeys(order[start : start + 500], 1000))
         assert len(names._weights) <= 400
     assert len(names.placed) == 50
+
+
+def test_one_who_comes_late_finds_room_in_the_sketch() -> None:
+    """A sketch full of others' pasts makes room for who goes on spending."""
+    names = Names(4)
+    spend(names, {"a": 0, "b": 0})
+    spend(names, {f"past{number}": 1_000 for number in range(16)}, calls=EVIDENCE_CALLS)
+    assert len(names._weights) == 16
+    assert names.placed == {"a", "b"}
+    for _ in range(40):
+        spend(names, {"steady": 500})
+    assert "steady" in names.placed
 
 
 def test_a_newcomer_is_measured_against_these_days() -> None:
@@ -260,7 +280,7 @@ def test_ten_thousand_users_and_a_thousand_hostile_models_stay_in_bounds() -> No
     bounds = settings().metrics
     assert lines(meter, "taximeter_user_") <= 13 * (bounds.users_max + 2)
     assert lines(meter, "taximeter_team_") <= 13 * (bounds.teams_max + 2)
-    for family in families.FAMILIES:
+    for family in FAMILIES:
         sets = {**meter._series.values.get(family, {}), **meter._series.bins.get(family, {})}
         assert len(sets) <= 2 * bounds.label_sets_max + 1
     models = {labels[0] for labels in values(meter, "taximeter_calls_total", operation="chat")}

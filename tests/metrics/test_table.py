@@ -16,7 +16,7 @@ from taximeter.metrics import (
     Kind,
     Source,
 )
-from taximeter.metrics import _families as families
+from taximeter.metrics import _booked as families
 from taximeter.metrics._exposition import Picture
 from taximeter.metrics._family import USD
 from taximeter.metrics._series import Exemplar

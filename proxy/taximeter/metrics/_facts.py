@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from taximeter.metrics import _families as families
+from taximeter.metrics import _running as families
 from taximeter.metrics._exposition import Picture
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import taximeter
 from taximeter.live import ChildState, Headroom, RelayState
-from taximeter.metrics import _families as families
+from taximeter.metrics import _running as families
 from taximeter.metrics._exposition import Picture
 from taximeter.metrics._family import SECOND
 from taximeter.metrics._names import shown

@@ -20,13 +20,14 @@ from urllib.parse import urlsplit
 
 from taximeter.call import Fact
 from taximeter.ledger import Committed, Entry
-from taximeter.metrics import _families as families
+from taximeter.metrics import _booked, _running
 from taximeter.metrics._exposition import Picture
 from taximeter.metrics._facts import RecorderFacts, draw
+from taximeter.metrics._families import FAMILIES
 from taximeter.metrics._family import SECOND, Source
-from taximeter.metrics._names import Arrivals, Names
+from taximeter.metrics._names import Arrivals, Arriving, Names
 from taximeter.metrics._series import Series, Staged
-from taximeter.metrics._tally import BUDGET_STAGES, Arriving, Rules, Tally
+from taximeter.metrics._tally import BUDGET_STAGES, Rules, Tally
 from taximeter.pricing import catalogue_models, newest_price_ns
 from taximeter.settings import Settings
 
@@ -126,22 +127,22 @@ class Meter:
             )
             ahead = {
                 family: sum(series.debts.get(family, {}).values())
-                for family in families.FAMILIES
+                for family in FAMILIES
                 if family.source is Source.LEDGER
             }
             rules, refused = self._rules, self._notes_refused
         for family, debt in ahead.items():
-            picture.set(families.AHEAD, debt / family.scale, family.exposed)
+            picture.set(_booked.AHEAD, debt / family.scale, family.exposed)
         for stage, nanoseconds in zip(BUDGET_STAGES, rules.budget_ns, strict=True):
-            picture.set(families.BUDGET_SECONDS, nanoseconds / SECOND, stage)
-        picture.set(families.PRICE_TABLE, 1, self._price_table)
+            picture.set(_booked.BUDGET_SECONDS, nanoseconds / SECOND, stage)
+        picture.set(_running.PRICE_TABLE, 1, self._price_table)
         newest_ns = newest_price_ns(time.time_ns())
-        picture.set(families.PRICE_TIME, None if newest_ns is None else newest_ns / SECOND)
-        picture.set(families.NOTES_REFUSED, refused)
+        picture.set(_running.PRICE_TIME, None if newest_ns is None else newest_ns / SECOND)
+        picture.set(_running.NOTES_REFUSED, refused)
         facts = self._watched()
         draw(picture, facts)
         if facts.exporters:
-            picture.set(families.EXPORT_QUEUE_MAX, self._settings.otlp.queue_calls_max)
+            picture.set(_running.EXPORT_QUEUE_MAX, self._settings.otlp.queue_calls_max)
         return picture.text(as_openmetrics=openmetrics)
 
     # -----------------------------------------------------------------------------------------
@@ -152,11 +153,11 @@ class Meter:
     def _begin_at_zero(self) -> None:
         """Begin what is known beforehand at 0: the first step of a counter is seen only so."""
         zero = self._series.zero
-        zero(families.OVERFLOW, *((kind,) for kind in (*self._by_kind(), "label_set")))
-        zero(families.FACTS, *((str(fact),) for fact in Fact))
+        zero(_booked.OVERFLOW, *((kind,) for kind in (*self._by_kind(), "label_set")))
+        zero(_booked.FACTS, *((str(fact),) for fact in Fact))
         held = [(name, stage) for name in self._settings.upstreams for stage in BUDGET_STAGES]
-        zero(families.BUDGETED, *held)
-        zero(families.OVER_BUDGET, *held)
+        zero(_booked.BUDGETED, *held)
+        zero(_booked.OVER_BUDGET, *held)
 
 
 def _rules(settings: Settings) -> Rules:

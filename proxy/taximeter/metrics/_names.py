@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import blake2b
-from typing import Final
+from typing import Final, NamedTuple
 
 OTHER: Final = "other"
 NAME_CHARACTERS_MAX: Final = 64
@@ -158,3 +158,11 @@ class Arrivals:
         label = shown(name)
         self.weights[label] = self.weights.get(label, 0) + max(cost_pico, 0) + calls
         self.overflow_calls += calls
+
+
+class Arriving(NamedTuple):
+    """The names of a batch, by kind."""
+
+    users: Arrivals
+    teams: Arrivals
+    models: Arrivals

@@ -22,7 +22,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from taximeter.metrics._families import BY_NAME, OPEN_LABELS, OVERFLOW
+from taximeter.metrics._booked import OVERFLOW
+from taximeter.metrics._families import BY_NAME, OPEN_LABELS
 from taximeter.metrics._family import Family, Kind
 from taximeter.metrics._names import OTHER
 
@@ -272,3 +273,9 @@ def folded(family: Family, labels: Labels) -> Labels:
             for label, value in zip(family.labels, labels, strict=True)
         ]
     )
+
+
+def add(counts: dict[Labels, int], labels: Labels, count: int) -> None:
+    """Add to a family's differences; nothing is no series."""
+    if count:
+        counts[labels] = counts.get(labels, 0) + count

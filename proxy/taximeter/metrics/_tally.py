@@ -13,12 +13,13 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from taximeter.call import Attempt, Closed, Fact, Stage, UsageSource
+from taximeter.call import Attempt, Closed, Fact, Stage
 from taximeter.ledger import Committed, Entry
-from taximeter.metrics import _families as families
+from taximeter.metrics import _booked as families
 from taximeter.metrics._family import SECOND, Family
-from taximeter.metrics._names import OTHER, Arrivals
-from taximeter.metrics._series import Deltas, Exemplar, Labels
+from taximeter.metrics._names import OTHER, Arriving
+from taximeter.metrics._series import Deltas, Exemplar, Labels, add
+from taximeter.metrics._sums import count_sums
 from taximeter.metrics._words import (
     FINISHES,
     GEN_AI_PROVIDERS,
@@ -54,14 +55,6 @@ class Rules(NamedTuple):
     """In the order of `BUDGET_STAGES`."""
     is_known: Callable[[str], bool]
     """Tells whether the configuration or the price table has a model by that name."""
-
-
-class Arriving(NamedTuple):
-    """The names of a batch, by kind."""
-
-    users: Arrivals
-    teams: Arrivals
-    models: Arrivals
 
 
 class _Like:
@@ -129,7 +122,7 @@ class Tally:
             self._count(entry)
         for alike in self._alike.values():
             self._count_alike(alike)
-        self._count_sums(committed)
+        count_sums(self.deltas, self._arriving, committed)
         self._count_overflow()
         return self.deltas
 
@@ -157,18 +150,18 @@ class Tally:
         upstream = alike.upstream
         fetched = False
         for fact in closed.facts:
-            _add(self._facts, (str(fact),), 1)
+            add(self._facts, (str(fact),), 1)
             fetched = fetched or fact == Fact.FETCHED
         if closed.stages:
             self._count_time(entry, alike)
         if closed.attempts:
             self._count_attempts(closed.attempts, closed.facts)
         if opened.client_retry:
-            _add(self.deltas.counter(families.CLIENT_RETRIES), (upstream,), 1)
+            add(self.deltas.counter(families.CLIENT_RETRIES), (upstream,), 1)
         if closed.request_bytes:
-            _add(self._body_bytes, (upstream, "request"), closed.request_bytes)
+            add(self._body_bytes, (upstream, "request"), closed.request_bytes)
         if closed.response_bytes:
-            _add(self._body_bytes, (upstream, "response"), closed.response_bytes)
+            add(self._body_bytes, (upstream, "response"), closed.response_bytes)
         if fetched:
             return  # what it used and cost is another call's
         usage = entry.usage
@@ -186,7 +179,7 @@ class Tally:
             alike.cost_examples[place] = (closed, cost)
         elif cost is None and entry.price != _DEFERRED:
             unpriced = self.deltas.counter(families.UNPRICED)
-            _add(unpriced, (*alike.model, unpriced_reason(entry.price)), 1)
+            add(unpriced, (*alike.model, unpriced_reason(entry.price)), 1)
 
     def _like(self, closed: Closed) -> _Like:
         opened = closed.opened
@@ -295,9 +288,9 @@ class Tally:
     def _hold(self, upstream: str, stage: int, nanoseconds: int) -> None:
         """Hold a time against the latency budget."""
         labels = (upstream, BUDGET_STAGES[stage])
-        _add(self._budgeted, labels, 1)
+        add(self._budgeted, labels, 1)
         if nanoseconds > self._rules.budget_ns[stage]:
-            _add(self._over_budget, labels, 1)
+            add(self._over_budget, labels, 1)
 
     def _count_tokens(self, inputs: int | None, outputs: int | None, alike: _Like) -> None:
         edges = families.TOKEN_USAGE.edges
@@ -322,12 +315,12 @@ class Tally:
             if before:
                 refused = Fact.USAGE_REFUSED in facts
                 reason = "usage_refused" if refused else before
-                _add(self.deltas.counter(families.RETRIES), (attempt.upstream, reason), 1)
+                add(self.deltas.counter(families.RETRIES), (attempt.upstream, reason), 1)
             before = result_of(attempt)
-            _add(self._attempts, (attempt.upstream, before), 1)
+            add(self._attempts, (attempt.upstream, before), 1)
             if attempt.connected_ns is not None:
                 kind = "reused" if attempt.reused else "new"
-                _add(self._connections, (attempt.upstream, kind), 1)
+                add(self._connections, (attempt.upstream, kind), 1)
 
     # -- kind by kind -------------------------------------------------------------------------
 
@@ -335,13 +328,13 @@ class Tally:
         closed, calls = alike.sample, alike.calls
         counter = self.deltas.counter
         if closed.opened.stream:
-            _add(counter(families.STREAMS), (*alike.model, str(closed.outcome)), calls)
+            add(counter(families.STREAMS), (*alike.model, str(closed.outcome)), calls)
         if closed.finish_reason is not None:
             reason = FINISHES.get(closed.finish_reason.lower(), OTHER)
-            _add(counter(families.FINISHES), (*alike.model, reason), calls)
+            add(counter(families.FINISHES), (*alike.model, reason), calls)
         error, fault = error_of(closed)
         if error:
-            _add(counter(families.ERRORS), (*alike.model, error, fault), calls)
+            add(counter(families.ERRORS), (*alike.model, error, fault), calls)
         name = closed.opened.model or closed.response_model or ""
         if name and self._arriving.models.is_unplaced(name):
             self._arriving.models.overflow(name, calls, alike.cost_pico)
@@ -360,63 +353,7 @@ class Tally:
                 of_family = self.deltas.exemplars.setdefault(family, {})
                 of_family.setdefault(labels, {})[place] = found
 
-    # -- what the ledger has summed -----------------------------------------------------------
-
-    def _count_sums(self, committed: Committed) -> None:
-        counter = self.deltas.counter
-        calls_of = counter(families.CALLS)
-        usage_of = counter(families.USAGE)
-        tokens_of = counter(families.TOKENS)
-        cost_of = counter(families.COST)
-        user_calls = counter(families.USER_CALLS)
-        user_tokens = counter(families.USER_TOKENS)
-        user_cost = counter(families.USER_COST)
-        team_calls = counter(families.TEAM_CALLS)
-        team_tokens = counter(families.TEAM_TOKENS)
-        team_cost = counter(families.TEAM_COST)
-        users, teams, models = self._arriving
-        cache_writes = committed.cache_write_tokens
-        for key in {**committed.sums, **cache_writes}:
-            sums = committed.sums.get(key)
-            user, team = users.arrive(key.user), teams.arrive(key.team)
-            model = (key.upstream, key.provider, models.label(key.model))
-            tokens = [("cache_write", cache_writes.get(key, 0))]
-            if sums is not None:
-                labels = (*model, key.operation, key.outcome)
-                calls, cost = sums.calls, sums.cost_pico
-                _add(calls_of, labels, calls)
-                _add(user_calls, (user, key.outcome), calls)
-                _add(team_calls, (team, key.outcome), calls)
-                _add(cost_of, labels, cost)
-                _add(user_cost, (user,), cost)
-                _add(team_cost, (team,), cost)
-                guessed = sums.estimated + sums.partial + sums.absent
-                _add(usage_of, (*labels, UsageSource.REPORTED.value), calls - guessed)
-                _add(usage_of, (*labels, UsageSource.ESTIMATED.value), sums.estimated)
-                _add(usage_of, (*labels, UsageSource.PARTIAL.value), sums.partial)
-                _add(usage_of, (*labels, UsageSource.ABSENT.value), sums.absent)
-                tokens += [
-                    ("input", sums.input_tokens),
-                    ("output", sums.output_tokens),
-                    ("cached", sums.cached_tokens),
-                    ("reasoning", sums.reasoning_tokens),
-                ]
-                if user is OTHER:
-                    users.overflow(key.user, calls, cost)
-                if team is OTHER:
-                    teams.overflow(key.team, calls, cost)
-            for kind, count in tokens:
-                if count:
-                    _add(tokens_of, (*model, kind), count)
-                    _add(user_tokens, (user, kind), count)
-                    _add(team_tokens, (team, kind), count)
-
     def _count_overflow(self) -> None:
         overflow = self.deltas.counter(families.OVERFLOW)
         for kind, arrivals in zip(("user", "team", "model"), self._arriving, strict=True):
-            _add(overflow, (kind,), arrivals.overflow_calls)
-
-
-def _add(counts: dict[Labels, int], labels: Labels, count: int) -> None:
-    if count:
-        counts[labels] = counts.get(labels, 0) + count
+            add(overflow, (kind,), arrivals.overflow_calls)
