@@ -78,6 +78,9 @@ class Request:
 class Collector:
     """What both kinds share: what was said, what was heard."""
 
+    protocol: str
+    """The setting that speaks to it."""
+
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.default = Answer()
@@ -136,6 +139,8 @@ def _plain(value: Any) -> Any:
 
 class HttpCollector(Collector):
     """Speaks OTLP/HTTP."""
+
+    protocol = "http"
 
     def __init__(self, port: int = 0, tls: Certificates | None = None) -> None:
         super().__init__()
@@ -219,6 +224,8 @@ class HttpCollector(Collector):
 
 class GrpcCollector(Collector):
     """Speaks OTLP/gRPC."""
+
+    protocol = "grpc"
 
     def __init__(self, tls: Certificates | None = None) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ from taximeter.call import Attempt, Outcome, Stage, Usage, UsageSource
 from taximeter.ledger import Committed, Entry
 from taximeter.settings import Settings
 from taximeter.traces import Tracer
-from tests.recorder.make import call_id, closed, opened
+from tests.recorder.make import closed, opened
 
 US = 1_000
 MS = 1_000_000
@@ -85,6 +85,3 @@ def settings(url: str | None, **otlp: Any) -> Settings:
 def tracer(url: str | None, **otlp: Any) -> Tracer:
     """Make a tracer that sends to `url`."""
     return Tracer(settings(url, **otlp))
-
-
-__all__ = ["NOTHING", "attempt", "call_id", "rejected", "settings", "streamed", "tracer"]

@@ -19,7 +19,6 @@ __all__ = ["empty_ledger", "world"]
 def collector(request: pytest.FixtureRequest) -> Iterator[Collector]:
     """A collector of each kind."""
     with HttpCollector() if request.param == "http" else GrpcCollector() as started:
-        started.protocol = request.param
         yield started
 
 

@@ -28,6 +28,7 @@ from tests.traces.collector import Answer, HttpCollector, attributes_of
 PROPAGATOR = CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
 CHAT = {"model": "gpt-5.4-mini", "messages": [{"role": "user", "content": "prompt-canary"}]}
 STREAM = {**CHAT, "stream": True}
+COLLECTOR_SECRET = "collector-canary"
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +51,13 @@ def meter(
 ) -> Iterator[Taximeter]:
     """The one Taximeter of this module."""
     upstreams = {"openai": {"url": upstream.url, "dialect": "openai"}}
-    folder = tmp_path_factory.mktemp("meter")
-    with Taximeter(folder, upstreams, otlp={"endpoint": collector.url}) as started:
-        yield started
+    otlp = {"endpoint": collector.url, "headers_env": "COLLECTOR_HEADERS"}
+    meter = Taximeter(tmp_path_factory.mktemp("meter"), upstreams, otlp=otlp)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLLECTOR_HEADERS", f"authorization={COLLECTOR_SECRET}")
+        meter.start()
+    yield meter
+    meter.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -201,6 +206,18 @@ def test_no_secret_and_no_content_is_exported(
     assert canary.encode() not in exported
     assert b"prompt-canary" not in exported
     assert canary not in meter.log_text()
+
+
+def test_the_collectors_headers_reach_it_and_nobody_else(
+    meter: Taximeter, collector: HttpCollector
+) -> None:
+    """H9: the recorder sends them; no file of ours holds them."""
+    fetch(meter, CHAT)
+    collector.wait_for(1)
+    assert collector.requests[0].headers["authorization"] == COLLECTOR_SECRET
+    kept = b"".join(path.read_bytes() for path in meter.folder.rglob("*") if path.is_file())
+    assert b"COLLECTOR_HEADERS" in kept  # the configuration
+    assert COLLECTOR_SECRET.encode() not in kept
 
 
 def test_a_dead_collector_costs_calls_and_ledger_nothing(

@@ -49,7 +49,6 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 def collector(request: pytest.FixtureRequest, tls: Certificates) -> Iterator[Collector]:
     """A collector of each kind, which wants to see a certificate."""
     with HttpCollector(tls=tls) if request.param == "http" else GrpcCollector(tls=tls) as started:
-        started.protocol = request.param
         yield started
 
 
