@@ -131,12 +131,10 @@ def _slack(given: Mapping[str, Any]) -> dict[str, Any]:
         **given,
         "send_resolved": True,
         "color": '{{ template "taximeter.color" . }}',
-        "title": '{{ template "taximeter.title" . }}',
+        "title": '{{ template "taximeter.slack.title" . }}',
         "title_link": '{{ template "taximeter.link" . }}',
         "text": '{{ template "taximeter.slack" . }}',
-        "fallback": '{{ template "taximeter.title" . }}',
-        # Without it a long list of alerts is cut off in the middle of a word.
-        "short_fields": False,
+        "fallback": '{{ template "taximeter.slack.title" . }}',
     }
 
 
