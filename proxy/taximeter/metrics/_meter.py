@@ -188,4 +188,6 @@ def _is_known(settings: Settings) -> Callable[[str], bool]:
     configured = {price.model for price in settings.prices}
     for upstream in settings.upstreams.values():
         configured |= {*upstream.models, *upstream.models.values()}
+    # The table is loaded, once, by the first failed call of a model that nothing else knows: half a
+    # second, where pricing has not needed it before.
     return lambda model: model in configured or model in catalogue_models()
