@@ -60,6 +60,8 @@ class Panel(PanelsItemBase):
         targets = self.registry.create_component(Targets, {"targets": spec.targets}).gen_json()
         for index, target in enumerate(targets):
             target["refId"] = chr(ord("A") + index)
+            if "expr" in target and self.is_of_the_moment(spec):
+                target.update(instant=True, range=False)
         sources = [target["datasource"] for target in targets]
         panel: dict[str, Any] = {
             "type": self.kind,
@@ -80,6 +82,10 @@ class Panel(PanelsItemBase):
         if transformations:
             panel["transformations"] = transformations
         return panel
+
+    def is_of_the_moment(self, spec: Any) -> bool:
+        """Tell whether only the newest values are shown, so that no others need be computed."""
+        return False
 
     def defaults(self, spec: Any) -> dict[str, Any]:
         """Give what holds for every field of the panel."""
@@ -129,6 +135,9 @@ class StatPanel(Panel):
 
     kind = "stat"
     spec = StatSpec
+
+    def is_of_the_moment(self, spec: Any) -> bool:
+        return not spec.graph
 
     def defaults(self, spec: Any) -> dict[str, Any]:
         defaults = super().defaults(spec)

@@ -24,6 +24,9 @@ class TablePanel(Panel):
     kind = "table"
     spec = TableSpec
 
+    def is_of_the_moment(self, spec: Any) -> bool:
+        return True
+
     def defaults(self, spec: Any) -> dict[str, Any]:
         defaults = super().defaults(spec)
         defaults["custom"] = {
@@ -143,6 +146,9 @@ class BargaugePanel(Panel):
 
     kind = "bargauge"
     spec = PanelSpec
+
+    def is_of_the_moment(self, spec: Any) -> bool:
+        return True
 
     def options(self, spec: Any) -> dict[str, Any]:
         return {

@@ -24,20 +24,19 @@ class PromSpec(_fields.Spec, kw_only=True):
 
 
 class Prom(TargetsItemBase):
-    """`prom`: a query over time, or with `format: table` of the moment."""
+    """`prom`: a query over time; the panel makes it one of the moment where that is enough."""
 
     def gen_json_from_data(self, data: Any, context: Any) -> dict[str, Any]:
         spec = read_spec(PromSpec, data, "prom")
-        instant = spec.format == "table"
         return {
             "datasource": dict(PROMETHEUS),
             "editorMode": "code",
             "exemplar": spec.exemplar,
             "expr": " ".join(spec.expr.split()),
             "format": spec.format,
-            "instant": instant,
+            "instant": False,
             "legendFormat": spec.legend,
-            "range": not instant,
+            "range": True,
         }
 
 
