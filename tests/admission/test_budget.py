@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from taximeter.admission import Budget, Policy, SpentSoFar, Tier, User, load_spent
 from taximeter.admission._budget import Book, Hold, Over
 from taximeter.admission._model import Per
 from taximeter.admission._plan import Purse
@@ -226,3 +227,29 @@ def test_accounts_whose_windows_are_over_are_forgotten() -> None:
     assert book.sweep(DAY_NS // 4, NOON + DAY_NS // 4) == 0
     assert book.sweep(2 * DAY_NS, NOON + 2 * DAY_NS) == 1
     assert len(book) == 0
+
+
+def test_o5_a_start_finds_what_the_ledger_says_each_purse_has_spent() -> None:
+    """O5: sums by user, team and key are added up for each budget that stands over them."""
+    policy = Policy(
+        tiers={
+            "free": Tier(
+                budgets=(Budget(pico=100), Budget(tokens=50, per="hour")),
+                budgets_shared=(Budget(pico=1000),),
+            )
+        },
+        users={"a": User("free"), "b": User("free")},
+        teams={"t": (Budget(pico=500),)},
+    )
+    sums = [
+        SpentSoFar(per="day", user="a", team="t", tokens=30, pico=60),
+        SpentSoFar(per="day", user="a", tokens=5, pico=10),
+        SpentSoFar(per="day", user="b", team="t", tokens=9, pico=20),
+        SpentSoFar(per="hour", user="a", tokens=7, pico=14),
+        SpentSoFar(per="day", user="stranger", tokens=1, pico=2),
+    ]
+    book = Book()
+    load_spent(book, policy, sums, NOON)
+    found = sorted((each.start_ns, each.spent) for each in book.snapshot())
+    today, this_hour = wall("2026-11-22T00:00:00"), NOON
+    assert found == [(today, 20), (today, 70), (today, 80), (today, 90), (this_hour, 7)]

@@ -84,16 +84,19 @@ def test_what_is_left_is_read_of_each_family() -> None:
     """OpenAI's and Anthropic's; one that is not told in full is left out."""
     openai = {
         "x-ratelimit-limit-requests": "500",
-        "x-ratelimit-remaining-requests": "499",
-        "x-ratelimit-reset-requests": "120ms",
+        "x-ratelimit-remaining-requests": "100",
+        "x-ratelimit-reset-requests": "48s",
         "x-ratelimit-limit-tokens": "200000",
-        "x-ratelimit-remaining-tokens": "150000",
-        "x-ratelimit-reset-tokens": "15s",
+        "x-ratelimit-remaining-tokens": "50000",
+        "x-ratelimit-reset-tokens": "45s",
         "x-ratelimit-remaining-project-tokens": "7",
     }
     assert told(openai, NOW) == [
-        Told(False, 500, 499, 120_000_000),
-        Told(True, 200_000, 150_000, 15 * SECOND_NS),
+        Told(False, 500, 100, 48 * SECOND_NS),
+        Told(True, 200_000, 50_000, 45 * SECOND_NS),
+    ]
+    assert told(openai | {"x-ratelimit-remaining-tokens": "100001"}, NOW) == [
+        Told(False, 500, 100, 48 * SECOND_NS)
     ]
     anthropic = {
         "anthropic-ratelimit-requests-limit": "50",

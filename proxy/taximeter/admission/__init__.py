@@ -6,9 +6,10 @@ time (`wall_ns`) are arguments, in nanoseconds. Counts are kept behind `Store`; 
 keeps them in this process.
 """
 
-from taximeter.admission._admission import Admission, Answer, Heard
+from taximeter.admission._admission import Admission, Heard
+from taximeter.admission._attempts import Answer
 from taximeter.admission._breaker import CircuitBreaker, State
-from taximeter.admission._budget import Book, Standing
+from taximeter.admission._budget import Book, Hold, Over, Standing
 from taximeter.admission._door import Gate
 from taximeter.admission._model import (
     Adaptive,
@@ -22,10 +23,12 @@ from taximeter.admission._model import (
     Upstream,
     User,
 )
-from taximeter.admission._plan import Plan, Purse, resolve
+from taximeter.admission._need import Need, Short
+from taximeter.admission._plan import Plan, Purse, Rate, Slots, resolve
 from taximeter.admission._pressure import Level, Pressure
+from taximeter.admission._rebuild import SpentSoFar, load_spent
 from taximeter.admission._retry import Again, Stop
-from taximeter.admission._store import MemoryStore, Store
+from taximeter.admission._store import PENDING, Admitted, MemoryStore, Pending, Store
 from taximeter.admission._ticket import Ticket
 from taximeter.admission._words import (
     Counters,
@@ -41,8 +44,10 @@ from taximeter.admission._words import (
 )
 
 __all__ = [
+    "PENDING",
     "Adaptive",
     "Admission",
+    "Admitted",
     "Again",
     "Answer",
     "Book",
@@ -54,20 +59,28 @@ __all__ = [
     "Gate",
     "Go",
     "Heard",
+    "Hold",
     "Level",
     "Limits",
     "MemoryStore",
+    "Need",
+    "Over",
+    "Pending",
     "Place",
     "Plan",
     "Policy",
     "Pressure",
     "Purse",
     "Queue",
+    "Rate",
     "Reason",
     "Refuse",
     "Request",
     "Retry",
+    "Short",
+    "Slots",
     "Spent",
+    "SpentSoFar",
     "Standing",
     "State",
     "Stop",
@@ -78,5 +91,6 @@ __all__ = [
     "User",
     "Verdict",
     "Wait",
+    "load_spent",
     "resolve",
 ]

@@ -78,7 +78,7 @@ class CircuitBreaker:
     def __init__(self, config: Breaker, uniform: Callable[[], float]) -> None:
         self._config = config
         self._uniform = uniform
-        self._part_ns = max(1, int(config.window_seconds * SECOND_NS / BUCKETS))
+        self._part_ns = 1
         self.state = State.CLOSED
         self.opened = 0
         """How often it has opened."""
@@ -87,6 +87,12 @@ class CircuitBreaker:
         self._open_until_ns = 0
         self._probing = False
         self._proved = 0
+        self.configure(config)
+
+    def configure(self, config: Breaker) -> None:
+        """Go by another configuration, in the same state and with a new window."""
+        self._config = config
+        self._part_ns = max(1, int(config.window_seconds * SECOND_NS / BUCKETS))
         self._forget_results(0)
 
     def try_pass(self, now_ns: int) -> int | None:

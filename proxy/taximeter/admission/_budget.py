@@ -96,9 +96,15 @@ class Book:
         wall_ns = self._wall.believe(wall_ns, now_ns)
         parts: list[tuple[Purse, Window, int]] = []
         soft_over: tuple[str, ...] = ()
+        accounts = self._accounts
         for purse in purses:
             start_ns, end_ns = self._windows.around(purse.per, wall_ns)
-            window = self._window(purse.key, purse.name, purse.per, start_ns)
+            account = accounts.get(purse.key)
+            # Nearly always the window that was used last.
+            if account is not None and account[1][-1].start_ns == start_ns:
+                window = account[1][-1]
+            else:
+                window = self._window(purse.key, purse.name, purse.per, start_ns)
             if purse.of_tokens:
                 amount = tokens
             elif pico is not None:

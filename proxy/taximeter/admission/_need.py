@@ -22,11 +22,13 @@ class Short:
 class Need:
     """What a call reserves of its limits. It belongs to one call."""
 
-    __slots__ = ("input_tokens", "marks", "tokens")
+    __slots__ = ("call", "input_tokens", "marks", "tokens")
 
     def __init__(self, input_tokens: int, tokens: int) -> None:
         self.input_tokens = input_tokens
         self.tokens = tokens
         """Input and expected output."""
+        self.call: object = None
+        """Whose it is: what `Admission.answered` wants with a late answer."""
         self.marks: list[int] = []
         """Where each rate's reservation ends (`_rate`); empty until limits are taken."""

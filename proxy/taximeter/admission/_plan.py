@@ -47,6 +47,8 @@ class Rate:
     period_ns: int
     burst: int
     tolerance_ns: int
+    one_ns: int
+    """What a single one takes."""
 
     @classmethod
     def make(
@@ -56,7 +58,8 @@ class Rate:
         burst = max(1, int(limit * burst_seconds / 60)) if limit else 0
         # Rounded up where charges are rounded down: a burst of many small ones fits as well.
         tolerance = -(-burst * _MINUTE_NS // limit) if limit else 0
-        return cls(key, name, own, of_tokens, limit, _MINUTE_NS, burst, tolerance)
+        one = _MINUTE_NS // limit if limit else 0
+        return cls(key, name, own, of_tokens, limit, _MINUTE_NS, burst, tolerance, one)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,8 @@ class Plan:
     """Of all rates and slots: what it may have to wait for, beside its route."""
     own_keys: frozenset[str]
     route_key: str
+    ask_key: str
+    """What its calls wait on while a store elsewhere is asked."""
     priced: bool
     """Whether some purse counts money."""
 
@@ -180,15 +185,17 @@ def resolve(policy: Policy, request: Request) -> Plan:
     if request.key:
         purses += _purses("key", request.key, policy.keys.get(request.key, ()))
 
+    key = key_of(
+        request.upstream,
+        request.model,
+        request.user,
+        request.team,
+        request.key,
+        request.credential,
+    )
+    ask_key = key_of("ask", key)
     return Plan(
-        key=key_of(
-            request.upstream,
-            request.model,
-            request.user,
-            request.team,
-            request.key,
-            request.credential,
-        ),
+        key=key,
         user=request.user,
         tier_name=tier_name,
         tier=tier,
@@ -199,8 +206,11 @@ def resolve(policy: Policy, request: Request) -> Plan:
         purses=tuple(purses),
         keys=(*(slot.key for slot in slots), *(rate.key for rate in rates)),
         own_keys=frozenset(
-            [rate.key for rate in rates if rate.own] + [slot.key for slot in slots if slot.own]
+            [rate.key for rate in rates if rate.own]
+            + [slot.key for slot in slots if slot.own]
+            + [ask_key]
         ),
+        ask_key=ask_key,
         route_key=key_of(request.upstream, request.model, request.credential),
         priced=any(not purse.of_tokens for purse in purses),
     )

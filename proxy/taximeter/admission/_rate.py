@@ -23,8 +23,8 @@ its refunds for that, and each reservation one *mark*: its end plus that sum. So
 never before what it would be had the true costs been known at the start; the tests run such an
 oracle beside it.
 
-Charges are rounded down to whole nanoseconds. A rate is therefore passed by at most one
-nanosecond's worth a charge, which at a million tokens a minute is 1/60,000 of a token.
+Charges and refunds are rounded down to whole nanoseconds. A rate is therefore passed by at most
+one nanosecond's worth a charge, which at a million tokens a minute is 1/60,000 of a token.
 """
 
 from __future__ import annotations
@@ -53,54 +53,69 @@ class Rates:
     def take(self, rates: Sequence[Rate], need: Need, now_ns: int) -> Short | None:
         """Reserve a call's cost with every rate, or with none."""
         cells = self._cells
-        moved: list[tuple[Rate, list[int] | None, int]] = []
+        marks = need.marks
+        tokens = need.tokens
         for rate in rates:
             burst = rate.burst
-            cost = need.tokens if rate.of_tokens else 1
-            if cost > burst:
-                if need.input_tokens > burst or not burst:
-                    return Short(rate.key, rate.name, rate.own, None, never=True)
-                # The output is a guess or a cap, mostly not reached: it may owe the rest.
-                cost = burst
+            if rate.of_tokens:
+                cost = tokens
+                if cost > burst and need.input_tokens <= burst:
+                    # The output is a guess or a cap, mostly not reached: it may owe the rest.
+                    cost = burst
+            else:
+                cost = 1
+            if cost > burst or not burst:
+                self._put_back(rates, need)
+                return Short(rate.key, rate.name, rate.own, None, never=True)
             cell = cells.get(rate.key)
-            tat = now_ns if cell is None or cell[0] < now_ns else cell[0]
-            if burst:
-                tat += cost * rate.period_ns // rate.limit
+            if cell is None:
+                cell = cells[rate.key] = [now_ns, self._forgotten_ns]
+                tat = now_ns
+            else:
+                tat = cell[0]
+                if tat < now_ns:
+                    tat = now_ns
+            tat += cost * rate.period_ns // rate.limit if cost != 1 else rate.one_ns
             wait_ns = tat - rate.tolerance_ns - now_ns
             if wait_ns > 0:
+                self._put_back(rates, need)
                 return Short(rate.key, rate.name, rate.own, wait_ns)
-            moved.append((rate, cell, tat))
-        marks = need.marks
-        for rate, cell, tat in moved:
-            if cell is None:
-                cell = cells[rate.key] = [tat, self._forgotten_ns]
-            else:
-                cell[0] = tat
+            cell[0] = tat
             marks.append(tat + cell[1])
         return None
+
+    def _put_back(self, rates: Sequence[Rate], need: Need) -> None:
+        """Undo what has been taken of a call's rates just now."""
+        for rate, _ in zip(rates, need.marks, strict=False):
+            cost = min(need.tokens, rate.burst) if rate.of_tokens else 1
+            self._cells[rate.key][0] -= cost * rate.period_ns // rate.limit
+        need.marks.clear()
 
     def settle(
         self, rates: Sequence[Rate], need: Need, tokens: int | None, requests: int, now_ns: int
     ) -> None:
-        """Correct a reservation by the true cost; None leaves the tokens as reserved."""
-        cells = self._cells
+        """Correct a reservation by the true cost: so many tokens (None leaves them as reserved),
+        and one request or none.
+        """
         for rate, mark in zip(rates, need.marks, strict=True):
-            if rate.of_tokens:
-                if tokens is None:
+            if not rate.of_tokens:
+                if requests:
                     continue
-                cost = min(need.tokens, rate.burst)
-                true = tokens
-            else:
-                cost, true = 1, requests
-            if cost == true or not rate.limit:
+                unused = 1
+            elif tokens is None:
                 continue
-            period_ns, limit = rate.period_ns, rate.limit
-            change = true * period_ns // limit - cost * period_ns // limit
-            cell = cells.get(rate.key)
-            if change > 0:
-                self._owe(rate.key, cell, change, now_ns)
+            else:
+                cost = need.tokens
+                unused = (cost if cost < rate.burst else rate.burst) - tokens
+                if not unused:
+                    continue
+            cell = self._cells.get(rate.key)
+            if unused < 0:
+                self._owe(rate.key, cell, -unused * rate.period_ns // rate.limit, now_ns)
             elif cell is not None and (ahead := mark - cell[1] - now_ns) > 0:
-                refund = min(ahead, -change)
+                refund = unused * rate.period_ns // rate.limit
+                if refund > ahead:
+                    refund = ahead
                 cell[0] -= refund
                 cell[1] += refund
                 if cell[0] <= now_ns:
@@ -112,7 +127,7 @@ class Rates:
         for rate in rates:
             if not rate.of_tokens and rate.limit:
                 cell = self._cells.get(rate.key)
-                self._owe(rate.key, cell, rate.period_ns // rate.limit, now_ns)
+                self._owe(rate.key, cell, rate.one_ns, now_ns)
 
     def _owe(self, key: str, cell: list[int] | None, debt_ns: int, now_ns: int) -> None:
         if cell is None:

@@ -103,7 +103,7 @@ class RetryBudget:
 
     def called(self, ratio_micro: int) -> None:
         """Put in what one call brings."""
-        self._left = min(self._left + ratio_micro, self._most)
+        self._left += ratio_micro  # Cut to what may be saved when it is next asked for.
 
     def has(self, now_ns: int) -> bool:
         """Tell whether a retry is left."""
@@ -127,6 +127,7 @@ class RetryBudget:
         # The floor comes back by the minute, up to the floor; what calls put in stays above it.
         if self._left < self._floor:
             self._left = min(self._left + self._gained(now_ns), self._floor)
+        self._left = min(self._left, self._most)
         self._at_ns = now_ns
 
 

@@ -10,8 +10,8 @@ that come share one entry of their kind and are counted.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, ItemsView
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar
 
 from taximeter.admission._adaptive import AdaptiveLimit
 from taximeter.admission._breaker import CircuitBreaker, State
@@ -41,48 +41,36 @@ class Idles(Protocol):
 T = TypeVar("T", bound=Idles)
 
 
-class Table(Generic[T]):
-    """A dictionary with a bound."""
+class Table(dict[str, T]):
+    """A dictionary with a bound, for those who add by `make`. Looking up is a dictionary's."""
 
-    __slots__ = ("_entries", "_most", "_swept_ns", "overflowed")
+    __slots__ = ("_most", "_swept_ns", "overflowed")
 
     def __init__(self, most: int) -> None:
-        self._entries: dict[str, T] = {}
+        super().__init__()
         self._most = most
         self._swept_ns = -SECOND_NS
         self.overflowed = 0
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def get(self, key: str) -> T | None:
-        """Give the entry of a key, if it has one of its own."""
-        return self._entries.get(key)
+        """How often a name had to share the entry of others."""
 
     def make(self, key: str, others: str, make: Callable[[str], T], now_ns: int) -> T:
         """Make an entry; when the table is full of what is in use, give that of `others`."""
-        entries = self._entries
-        if len(entries) >= self._most:
+        if len(self) >= self._most:
             if now_ns - self._swept_ns >= SECOND_NS:
                 self.sweep(now_ns)
-            if len(entries) >= self._most:
+            if len(self) >= self._most:
                 self.overflowed += 1
                 key = others
-                if (found := entries.get(key)) is not None:
+                if (found := self.get(key)) is not None:
                     return found
-        entry = entries[key] = make(key)
+        entry = self[key] = make(key)
         return entry
-
-    def items(self) -> ItemsView[str, T]:
-        """Give all entries."""
-        return self._entries.items()
 
     def sweep(self, now_ns: int) -> None:
         """Forget what is idle."""
         self._swept_ns = now_ns
-        gone = [key for key, entry in self._entries.items() if entry.is_idle(now_ns)]
-        for key in gone:
-            del self._entries[key]
+        for key in [key for key, entry in self.items() if entry.is_idle(now_ns)]:
+            del self[key]
 
 
 class Pace:
@@ -179,11 +167,24 @@ class Routes:
             pool = self.pools[name] = Pool(name, config, now_ns)
         return pool
 
-    def route(self, plan: Plan, model: str, credential: str, now_ns: int) -> Route:
-        """Give the way that a call goes."""
-        route = self.routes.get(plan.route_key)
-        if route is not None:
-            return route
+    def apply(self, configs: Mapping[str, Upstream]) -> None:
+        """Go by other configurations. What has been found out and counted is kept.
+
+        A limit that is to be found from now on is sought by credentials that come from now on.
+        """
+        for pool in self.pools.values():
+            pool.set(configs.get(pool.name) or Upstream())
+        for route in self.routes.values():
+            config = route.pool.config
+            if config.limits.concurrency is not None or config.adaptive is None:
+                route.door.gate.adaptive = None
+            if config.breaker is None:
+                route.breaker = None
+            elif route.breaker is not None:
+                route.breaker.configure(config.breaker)
+
+    def make_route(self, plan: Plan, model: str, credential: str, now_ns: int) -> Route:
+        """Make the way that a call goes; look in `routes` first."""
         name, config = plan.upstream_name, plan.upstream
         pool = self.pool(name, config, now_ns)
 
@@ -211,7 +212,7 @@ class Routes:
         gate = self._gates.get(key)
         if gate is None:
             if len(self._gates) >= ROUTES_MAX:
-                used = {id(route.door.gate) for _, route in self.routes.items()}
+                used = {id(route.door.gate) for route in self.routes.values()}
                 self._gates = {k: each for k, each in self._gates.items() if id(each) in used}
             adaptive = None
             if config.limits.concurrency is None and config.adaptive is not None:
@@ -219,11 +220,8 @@ class Routes:
             gate = self._gates[key] = Gate(key, adaptive)
         return gate
 
-    def retries_of(self, user: str, floor: int, now_ns: int) -> RetryBudget:
-        """Give a user's retry budget."""
-        found = self.users.get(user)
-        if found is not None:
-            return found
+    def make_retries(self, user: str, floor: int, now_ns: int) -> RetryBudget:
+        """Make a user's retry budget; look in `users` first."""
         return self.users.make(user, "\x1fothers", lambda _: RetryBudget(floor, now_ns), now_ns)
 
     def breakers(self) -> dict[str, CircuitBreaker]:

@@ -111,15 +111,21 @@ _NAMES: Final = tuple(
 
 
 def told(headers: Mapping[str, str], wall_ns: int) -> list[Told]:
-    """Give what the upstream says of its limits; a limit not told in full is left out."""
+    """Give what the upstream says of limits that are half used up, or more.
+
+    One not told in full is left out. More than half left needs no heed, and no time: every
+    answer tells again.
+    """
     found = []
     for of_tokens, remaining_name, limit_name, reset_name in _NAMES:
         remaining = headers.get(remaining_name)
         if remaining is None or not _COUNT.fullmatch(remaining):
             continue
         limit = headers.get(limit_name, "")
+        if not _COUNT.fullmatch(limit) or 2 * int(remaining) > int(limit):
+            continue
         reset = headers.get(reset_name, "").strip()
-        if not _COUNT.fullmatch(limit) or len(reset) > _TEXT_MAX:
+        if len(reset) > _TEXT_MAX:
             continue
         reset_ns = duration_ns(reset)
         if reset_ns is None:

@@ -9,20 +9,46 @@ or nothing, so that each can be one script and one round trip elsewhere:
     settle   at its end: give slots and reservations back, correct rates, book what was spent
     charge   for a further attempt: one more request, as a debt
 
-A store that is not in this process answers within a deadline or counts as out; whoever drives it
-then goes on with a `MemoryStore` and this process' share of the limits. It needs of a slot
-what memory does not: a lease that ends by itself when its holder has died.
+A store that is not in this process says `PENDING` to `admit` and `take`, asks in one batch for all
+that were asked of it meanwhile, and hands each answer to `Admission.answered` (`need.call` is
+the ticket). It answers within a deadline whatever happens: when it hears nothing it takes the
+answer from a `MemoryStore` with this process' share of the limits. It keeps what memory need not: a
+slot is a lease that ends by itself when its holder has died; a `Short` for want of a slot states a
+wait after which to ask again, for other processes' calls end unseen; `need.marks` are filled in
+as the script gives them.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Protocol
 
 from taximeter.admission._budget import NOTHING, Book, Hold, Over
 from taximeter.admission._need import Need, Short
 from taximeter.admission._plan import Plan
 from taximeter.admission._rate import Rates
 from taximeter.admission._words import Spent
+
+
+@dataclass(slots=True)
+class Admitted:
+    """A call whose budgets are reserved."""
+
+    hold: Hold
+    taken: bool
+    """Whether it has its limits' leave, too."""
+    short: Short | None = None
+    """What stood in the way, if it was tried and has not."""
+
+
+class Pending(Enum):
+    """The answer comes later."""
+
+    PENDING = "pending"
+
+
+PENDING: Final = Pending.PENDING
 
 
 class Store(Protocol):
@@ -37,11 +63,11 @@ class Store(Protocol):
         passing: bool,
         now_ns: int,
         wall_ns: int,
-    ) -> tuple[Hold, Short | None] | Over:
-        """Reserve budgets; then, if `passing`, take limits: `Short` if they were not taken."""
+    ) -> Admitted | Over | Pending:
+        """Reserve budgets; then, if `passing`, take limits."""
         ...
 
-    def take(self, plan: Plan, need: Need, now_ns: int) -> Short | None:
+    def take(self, plan: Plan, need: Need, now_ns: int) -> Short | Pending | None:
         """Take all limits of a plan, or none and say which stood in the way."""
         ...
 
@@ -81,15 +107,18 @@ class MemoryStore:
         passing: bool,
         now_ns: int,
         wall_ns: int,
-    ) -> tuple[Hold, Short | None] | Over:
-        """Reserve budgets; then, if `passing`, take limits: `Short` if they were not taken."""
+    ) -> Admitted | Over:
+        """Reserve budgets; then, if `passing`, take limits."""
         hold = NOTHING
         if plan.purses:
             found = self.book.reserve(plan.purses, worst_tokens, worst_pico, now_ns, wall_ns)
             if isinstance(found, Over):
                 return found
             hold = found
-        return hold, self.take(plan, need, now_ns) if passing else None
+        if not passing:
+            return Admitted(hold, False)
+        short = self.take(plan, need, now_ns)
+        return Admitted(hold, short is None, short)
 
     def take(self, plan: Plan, need: Need, now_ns: int) -> Short | None:
         """Take all limits of a plan, or none and say which stood in the way."""

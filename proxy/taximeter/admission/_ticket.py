@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from taximeter.admission._budget import NOTHING, Hold
 from taximeter.admission._fair import Waiter
 from taximeter.call import Word
 
 if TYPE_CHECKING:
-    from taximeter.admission._budget import Hold
-    from taximeter.admission._need import Need
+    from taximeter.admission._need import Need, Short
     from taximeter.admission._plan import Plan
     from taximeter.admission._routes import Route
 
@@ -26,7 +26,7 @@ class Ticket(Waiter):
     """A call that has been let in, or waits to be. To its holder it is opaque."""
 
     __slots__ = (
-        "arrived_ns",
+        "asking",
         "attempt_ns",
         "attempts",
         "hold",
@@ -37,12 +37,12 @@ class Ticket(Waiter):
         "queued",
         "route",
         "step",
+        "taken",
+        "told_short",
         "unpriced",
     )
 
-    def __init__(
-        self, plan: Plan, route: Route, need: Need, hold: Hold, fair_cost: int, now_ns: int
-    ) -> None:
+    def __init__(self, plan: Plan, route: Route, need: Need, fair_cost: int, now_ns: int) -> None:
         # Waiter's, written out: one is made for every call.
         self.fair_cost = fair_cost or 1
         self.since_ns = now_ns
@@ -52,7 +52,13 @@ class Ticket(Waiter):
         self.plan = plan
         self.route = route
         self.need = need
-        self.hold = hold
+        self.hold: Hold = NOTHING
+        self.taken = False
+        """It has its limits' leave; what it may still wait for is its route."""
+        self.asking = False
+        """A store elsewhere has been asked and has not answered."""
+        self.told_short: Short | None = None
+        """What that store answered, until it is heeded."""
         self.step = Step.WAITING
         self.attempts = 0
         self.attempt_ns = 0

@@ -6,7 +6,8 @@ import heapq
 import random
 from collections.abc import Callable
 
-from taximeter.admission._admission import Admission, Answer
+from taximeter.admission._admission import Admission
+from taximeter.admission._attempts import Answer
 from taximeter.admission._ticket import Ticket
 from taximeter.admission._words import SECOND_NS, Effect, Go, Refuse, Request, Spent, Wait
 from taximeter.admission.simulation._report import Report, UserReport
