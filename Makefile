@@ -20,7 +20,7 @@ PYTEST ?=
 
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
-CHECKED := proxy tests tools $(wildcard bench) dashboards alerts
+CHECKED := proxy tests tools $(wildcard bench) dashboards alerts deploy
 
 .PHONY: run test lint bench lock docs dashboards alerts clean
 
