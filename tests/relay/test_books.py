@@ -67,7 +67,7 @@ async def test_pipelined_answers_keep_their_order_when_each_waits_for_the_disk(
 
 def _break_the_journal(made: Bench, *, only_ends: bool = False) -> None:
     """Have the journal refuse records from now on."""
-    append = made.worker._journal.append
+    append = made.worker.books._writer.append
 
     def refuse(data: bytes) -> int:
         from taximeter.call import decode_record
@@ -76,7 +76,7 @@ def _break_the_journal(made: Bench, *, only_ends: bool = False) -> None:
             return append(data)
         raise JournalError("the disk is full")
 
-    made.worker._journal.append = refuse  # type: ignore[method-assign]
+    made.worker.books._writer.append = refuse  # type: ignore[method-assign]
 
 
 async def test_fail_closed_answers_503_when_nothing_can_be_booked(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ async def test_fail_open_relays_on_and_counts_what_it_lost(tmp_path: Path) -> No
         for _ in range(3):
             await client.say(NEXT)
             assert (await client.answer())[0] == 200
-        lost = made.worker._journal.lost
+        lost = made.worker.books._writer.lost
         assert lost is not None
         assert made.worker.books.refused == 6
 

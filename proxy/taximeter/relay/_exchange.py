@@ -614,7 +614,7 @@ class Exchange:
             self._delivery.write(self._open_collected(self._head))
         self._attempt_error = code
         self._leg.let_go(reusable=False)
-        if self.phase is not Phase.RELAYING:
+        if self.phase is not Phase.RELAYING and not self._closed:
             self._fail(Refused(code, self._request.upstream.name))
             return
         self._finishing = True
@@ -780,7 +780,7 @@ class Exchange:
         elif self.phase is Phase.ATTEMPTING:
             if idle > timeouts.first_byte_seconds * 1e9:
                 self.upstream_failed("upstream_first_byte_timeout")
-        elif self.phase is Phase.RELAYING and self._tunnel is None:
+        elif self.phase in (Phase.RELAYING, Phase.ENDED) and self._tunnel is None:
             if idle > timeouts.idle_seconds * 1e9:
                 self.upstream_failed("upstream_idle_timeout")
             elif self._ping is not None and now - self.last_out_ns > limits.ping_seconds * 1e9:
