@@ -530,6 +530,10 @@ def test_a_limit_that_is_set_takes_the_place_of_one_that_was_found() -> None:
     rig.admission.apply(Policy(upstreams={"up": slots(3, breaker=None)}))
     assert len(rig.settle(ticket)) == 1
     rig.go()
+    rig.admission.apply(Policy(upstreams={"up": Upstream(breaker=config)}))
+    assert rig.refuse().reason is Reason.BREAKER_OPEN
+    (gate,) = rig.admission.gates().values()
+    assert gate.adaptive is not None
 
 
 def test_names_that_callers_make_up_fill_no_memory() -> None:

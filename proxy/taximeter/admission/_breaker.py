@@ -150,6 +150,11 @@ class CircuitBreaker:
         if period == self._period and self.state is State.HALF_OPEN:
             self._probing = False
 
+    def is_idle(self, now_ns: int) -> bool:
+        """Tell whether this can be forgotten: it is closed, and has little to lose."""
+        del now_ns
+        return self.state is State.CLOSED
+
     def _move(self, event: Event, now_ns: int) -> None:
         self.state = TRANSITIONS[self.state][event]
         self._period += 1

@@ -120,33 +120,20 @@ class Pool:
 class Route:
     """One model at one upstream, by one credential."""
 
-    __slots__ = ("breaker", "door", "guess", "pool")
+    __slots__ = ("breaker", "door", "guess", "model", "pool")
 
-    def __init__(
-        self, pool: Pool, door: Door, breaker: CircuitBreaker | None, guess: OutputGuess
-    ) -> None:
+    def __init__(self, pool: Pool, model: str, door: Door, breaker: CircuitBreaker | None) -> None:
         self.pool = pool
+        self.model = model
+        """Empty for the route that is shared."""
         self.door = door
         self.breaker = breaker
-        self.guess = guess
+        self.guess = OutputGuess()
 
     def is_idle(self, now_ns: int) -> bool:
         """Tell whether nothing is under way and nothing is held against it."""
         closed = self.breaker is None or self.breaker.state is State.CLOSED
         return closed and self.door.is_idle(now_ns) and not self.pool.queue.waiting
-
-
-class _Breaks:
-    """A breaker in a table."""
-
-    __slots__ = ("breaker",)
-
-    def __init__(self, breaker: CircuitBreaker) -> None:
-        self.breaker = breaker
-
-    def is_idle(self, now_ns: int) -> bool:
-        del now_ns  # What a closed breaker has counted is not worth a place.
-        return self.breaker.state is State.CLOSED
 
 
 class Routes:
@@ -157,7 +144,7 @@ class Routes:
         self.routes: Table[Route] = Table(ROUTES_MAX)
         self.users: Table[RetryBudget] = Table(USERS_MAX)
         self._gates: dict[str, Gate] = {}
-        self._breakers: Table[_Breaks] = Table(ROUTES_MAX)
+        self._breakers: Table[CircuitBreaker] = Table(ROUTES_MAX)
         self._uniform = uniform
 
     def pool(self, name: str, config: Upstream, now_ns: int) -> Pool:
@@ -168,45 +155,44 @@ class Routes:
         return pool
 
     def apply(self, configs: Mapping[str, Upstream]) -> None:
-        """Go by other configurations. What has been found out and counted is kept.
-
-        A limit that is to be found from now on is sought by credentials that come from now on.
-        """
+        """Go by other configurations. What has been found out and counted is kept."""
         for pool in self.pools.values():
             pool.set(configs.get(pool.name) or Upstream())
         for route in self.routes.values():
-            config = route.pool.config
+            config, gate = route.pool.config, route.door.gate
             if config.limits.concurrency is not None or config.adaptive is None:
-                route.door.gate.adaptive = None
-            if config.breaker is None:
-                route.breaker = None
-            elif route.breaker is not None:
+                gate.adaptive = None
+            elif gate.adaptive is None:
+                gate.adaptive = AdaptiveLimit(config.adaptive, 0)
+            route.breaker = self._breaker(route.pool, route.model, 0)
+            if route.breaker is not None and config.breaker is not None:
                 route.breaker.configure(config.breaker)
 
     def make_route(self, plan: Plan, model: str, credential: str, now_ns: int) -> Route:
         """Make the way that a call goes; look in `routes` first."""
-        name, config = plan.upstream_name, plan.upstream
-        pool = self.pool(name, config, now_ns)
-
-        def make_breaker(_: str) -> _Breaks:
-            assert config.breaker is not None
-            return _Breaks(CircuitBreaker(config.breaker, self._uniform))
+        pool = self.pool(plan.upstream_name, plan.upstream, now_ns)
+        others = key_of("others", pool.name)
 
         def make(key: str) -> Route:
             # The shared route is one that no credential and no model has of its own.
-            shared = key == others
-            gate = self._gate(key_of("gate", name, "" if shared else credential), config, now_ns)
-            breaker = None
-            if config.breaker is not None:
-                own = key_of("breaker", name, "" if shared else model)
-                found = self._breakers.get(own)
-                if found is None:
-                    found = self._breakers.make(own, others, make_breaker, now_ns)
-                breaker = found.breaker
-            return Route(pool, Door(key_of("door", key), gate), breaker, OutputGuess())
+            own = ("", "") if key == others else (model, credential)
+            gate = self._gate(key_of("gate", pool.name, own[1]), pool.config, now_ns)
+            door = Door(key_of("door", key), gate)
+            return Route(pool, own[0], door, self._breaker(pool, own[0], now_ns))
 
-        others = key_of("others", name)
         return self.routes.make(plan.route_key, others, make, now_ns)
+
+    def _breaker(self, pool: Pool, model: str, now_ns: int) -> CircuitBreaker | None:
+        config = pool.config.breaker
+        if config is None:
+            return None
+        key = key_of("breaker", pool.name, model)
+        return self._breakers.get(key) or self._breakers.make(
+            key,
+            key_of("breaker", pool.name, ""),
+            lambda _: CircuitBreaker(config, self._uniform),
+            now_ns,
+        )
 
     def _gate(self, key: str, config: Upstream, now_ns: int) -> Gate:
         gate = self._gates.get(key)
@@ -226,7 +212,7 @@ class Routes:
 
     def breakers(self) -> dict[str, CircuitBreaker]:
         """Give the breakers by key, for showing."""
-        return {key: each.breaker for key, each in self._breakers.items()}
+        return dict(self._breakers)
 
     def gates(self) -> dict[str, Gate]:
         """Give the gates by key, for showing."""
