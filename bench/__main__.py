@@ -65,6 +65,9 @@ def run(*, rounds: int, quick: bool, only: list[str] | None) -> dict[str, _repor
             for target in targets if number % 2 == 0 else targets[::-1]:
                 figures = measured[target.name]
                 print(f"round {number + 1}/{rounds}: {target.name}", file=sys.stderr)
+                if target.recorder_only:
+                    figures.recorder.append(_recorder(target, recorder_calls))
+                    continue
                 pace = CALLS_PER_SECOND
                 call, seen = _measure.cpu_a_call(target, calls, calls_per_second=pace)
                 figures.latency.append(float(seen["p50_us"]))
@@ -77,16 +80,16 @@ def run(*, rounds: int, quick: bool, only: list[str] | None) -> dict[str, _repor
                 unasked = _measure.cpu_a_delta(target, deltas, asks_usage=False)
                 figures.delta_unasked.append(unasked)
                 if target.recording:
-                    figures.recorder.append(
-                        _measure.recorder_cpu_a_call(
-                            target, recorder_calls, RECORDER_CALLS_PER_SECOND
-                        )
-                    )
+                    figures.recorder.append(_recorder(target, recorder_calls))
         for target in targets:
-            if target.relaying:
+            if target.relaying and not target.recorder_only:
                 print(f"idle streams: {target.name}", file=sys.stderr)
                 measured[target.name].idle.append(_measure.memory_a_stream(target, streams))
     return measured
+
+
+def _recorder(target: Target, calls: int) -> float:
+    return _measure.recorder_cpu_a_call(target, calls, RECORDER_CALLS_PER_SECOND)
 
 
 def _start(stack: contextlib.ExitStack, folder: Path, only: list[str] | None) -> list[Target]:
@@ -104,6 +107,8 @@ def _start(stack: contextlib.ExitStack, folder: Path, only: list[str] | None) ->
         targets.append(stack.enter_context(_targets.plain_proxy(upstream)))
     if wanted("taximeter") and importlib.util.find_spec("taximeter") is not None:
         targets.append(stack.enter_context(_targets.taximeter(upstream, folder / "taximeter")))
+        traced = _targets.taximeter(upstream, folder / "traced", traces=True)
+        targets.append(stack.enter_context(traced))
     return targets
 
 

@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from bench import _processes
 
@@ -79,6 +80,8 @@ class Target:
     """Ids of the processes whose work is relaying; empty for none (direct)."""
     recording: list[int] = field(default_factory=list)
     """Ids of the processes whose work is recording."""
+    recorder_only: bool = False
+    """Its relay is another target's: only what its recorder does is worth measuring."""
 
 
 def free_port() -> int:
@@ -105,11 +108,13 @@ def wait_port(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def started(command: list[str], *, out: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
+def started(
+    command: list[str], *, out: int | None = None, errors: IO[bytes] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process below; end it at the end, first asking, then not."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'proxy'}:{ROOT}"}
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=out, env=environment, cwd=ROOT
+        command, stdin=subprocess.PIPE, stdout=out, stderr=errors, env=environment, cwd=ROOT
     )
     try:
         yield process
@@ -162,17 +167,36 @@ def plain_proxy(upstream: int) -> Iterator[Target]:
 
 
 @contextlib.contextmanager
-def taximeter(upstream: int, folder: Path) -> Iterator[Target]:
-    """Taximeter as it is shipped: journal on, ledger in SQLite, one relay worker."""
+def taximeter(upstream: int, folder: Path, *, traces: bool = False) -> Iterator[Target]:
+    """Taximeter as it is shipped: journal, ledger in SQLite, metrics and access log on, one worker.
+
+    With `traces` every call is exported as well, to a collector that takes whatever comes.
+    """
+    with contextlib.ExitStack() as stack:
+        more = ""
+        if traces:
+            _, collector = stack.enter_context(module("_collector"))
+            more = f"otlp: {{endpoint: 'http://127.0.0.1:{collector}', sample_ratio: 1.0}}\n"
+        target = stack.enter_context(_taximeter(upstream, folder, more))
+        if traces:
+            target.name, target.recorder_only = "Taximeter with traces", True
+        yield target
+
+
+@contextlib.contextmanager
+def _taximeter(upstream: int, folder: Path, more: str) -> Iterator[Target]:
     port, console = free_port(), free_port()
     folder.mkdir()
     configuration = folder / "taximeter.yaml"
     text = TAXIMETER_CONFIGURATION.format(
         port=port, console=console, folder=folder, upstream=upstream
     )
-    configuration.write_text(text)
+    configuration.write_text(text + more)
     command = [sys.executable, "-m", "taximeter", "serve", "--config", str(configuration)]
-    with started(command) as process:
+    with (
+        (folder / "taximeter.log").open("wb") as log,  # a line for each call
+        started(command, errors=log) as process,
+    ):
         wait_port(port, process)
         _wait_ready(console)
         relaying, recording = _roles(process.pid, port)
