@@ -29,6 +29,9 @@ class TablePanel(Panel):
 
     def defaults(self, spec: Any) -> dict[str, Any]:
         defaults = super().defaults(spec)
+        # An empty name is nobody's: links still pass it on as it is.
+        nobody = {"match": "empty", "result": {"text": "(none)", "color": "text", "index": 1}}
+        defaults["mappings"] = [{"type": "special", "options": nobody}]
         defaults["custom"] = {
             "align": "auto",
             "cellOptions": {"type": "auto"},

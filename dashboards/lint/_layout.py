@@ -86,17 +86,25 @@ def _units(panel: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _grid(board: dict[str, Any]) -> Iterator[Found]:
     """No two panels overlap, none leaves the grid, and sections have no holes."""
+    yield from _packed(board["panels"], 0)
+    for header in board["panels"]:
+        if header.get("panels"):
+            yield from _packed(header["panels"], header["gridPos"]["y"] + 1)
+
+
+def _packed(panels: list[dict[str, Any]], top: int) -> Iterator[Found]:
     cells: Counter[tuple[int, int]] = Counter()
-    bottom = 0
-    for panel in board["panels"]:
+    bottom = top
+    for panel in panels:
         place = panel["gridPos"]
         x, y, width, height = (place[name] for name in "xywh")
-        if x < 0 or y < 0 or width < 1 or height < 1 or x + width > COLUMNS:
+        if x < 0 or y < top or width < 1 or height < 1 or x + width > COLUMNS:
             yield panel["title"], "grid", f"leaves the grid: {place}"
         cells.update((cx, cy) for cx in range(x, x + width) for cy in range(y, y + height))
         bottom = max(bottom, y + height)
     if any(count > 1 for count in cells.values()):
-        yield "", "grid", "panels overlap"
-    holes = sorted({cy for cy in range(bottom) for cx in range(COLUMNS) if (cx, cy) not in cells})
+        yield panels[0]["title"], "grid", "panels overlap"
+    rows = range(top, bottom)
+    holes = sorted({cy for cy in rows for cx in range(COLUMNS) if (cx, cy) not in cells})
     if holes:
-        yield "", "grid", f"holes in the grid at y = {holes}"
+        yield panels[0]["title"], "grid", f"holes in the grid at y = {holes}"

@@ -54,11 +54,13 @@ def test_a_misspelt_option_is_found_by_the_sdk(boards: Boards) -> None:
     assert _lost(board, _through_sdk(board)) == [".panels[0].options.colourMode"]
 
 
+@pytest.mark.timeout(180)
 def test_grafanas_types_take_every_board(boards: Boards, tmp_path: Path) -> None:
     """TypeScript finds boards and panels to be what Grafana 13's own code takes."""
     assert _type_errors(boards, tmp_path) == []
 
 
+@pytest.mark.timeout(180)
 def test_grafanas_types_find_what_is_wrong(boards: Boards, tmp_path: Path) -> None:
     """The type check can fail: wrong words and unknown keys are errors, each of them."""
     board = copy.deepcopy(boards["slo.json"])

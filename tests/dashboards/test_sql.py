@@ -71,7 +71,8 @@ def _panels(boards: Boards) -> list[tuple[dict[str, Any], dict[str, Any], str]]:
     return [
         (board, panel, target["rawSql"])
         for board in boards.values()
-        for panel in board["panels"]
+        for top in board["panels"]
+        for panel in (top, *top.get("panels", []))
         for target in panel.get("targets", [])
         if "rawSql" in target
     ]
