@@ -612,6 +612,34 @@ def test_a_store_elsewhere_is_waited_for_and_holds_up_nobody_else() -> None:
     assert [effect.ticket for effect in store.flush(admission, 0)] == [fourth]
 
 
+def test_a_call_given_leave_that_cannot_use_it_gives_it_to_the_next() -> None:
+    """A store elsewhere has given a slot, and the route has shut meanwhile: at its deadline the
+    slot goes to whom it held up.
+    """
+    store = LateStore(random.Random(1))
+    upstream = slots(2, queue=Queue(wait_seconds_max=3), retry=Retry(attempts_max=1))
+    admission = Admission(Policy(upstreams={"up": upstream}), random.Random(1).random, store)
+
+    def arrive(user: str, model: str, now_ns: int) -> Ticket:
+        request = Request(upstream="up", user=user, model=model, input_tokens=10)
+        verdict = admission.arrive(request, now_ns, WALL_NS)
+        assert isinstance(verdict, Wait)
+        return verdict.ticket
+
+    first = arrive("a", "m", 0)
+    store.flush(admission, 0)
+    shut_out = arrive("b", "m", 0)
+    headers = {"retry-after": "30"}
+    admission.heard(first, Answer(status=429, headers=headers), 0, WALL_NS)
+    assert store.flush(admission, 0) == []
+    assert shut_out.taken
+    held_up = arrive("c", "n", SECOND_NS)
+    assert store.flush(admission, SECOND_NS) == []
+    effects = admission.tick(3 * SECOND_NS, WALL_NS)
+    assert [effect.ticket for effect in effects] == [shut_out]
+    assert [effect.ticket for effect in store.flush(admission, 3 * SECOND_NS)] == [held_up]
+
+
 _POLICY = Policy(
     upstreams={
         "up": Upstream(

@@ -94,6 +94,15 @@ def test_o5_a_call_is_booked_in_the_window_it_began_in() -> None:
     }
 
 
+def test_o5_the_last_pico_dollar_may_be_spent_and_not_one_more() -> None:
+    """O5: the bound is exact."""
+    book = Book()
+    assert isinstance(book.reserve([purse(100)], 0, 101, 0, NOON), Over)
+    assert isinstance(book.reserve([purse(100)], 0, 99, 0, NOON), Hold)
+    assert isinstance(book.reserve([purse(100)], 0, 2, 0, NOON), Over)
+    assert isinstance(book.reserve([purse(100)], 0, 1, 0, NOON), Hold)
+
+
 def test_all_purses_or_none() -> None:
     """A call that one budget refuses has reserved nothing of the others."""
     book = Book()

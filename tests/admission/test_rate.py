@@ -129,6 +129,46 @@ def test_a_reservation_that_time_has_refilled_is_not_refunded_again() -> None:
     assert rates.take([rate], Need(10, 10), MINUTE_NS + 1) is not None
 
 
+def test_a_reservation_half_gone_by_is_refunded_by_the_other_half() -> None:
+    """What time has refilled of it is not given back with the rest."""
+    rate = make_rate(100)
+    rates = Rates()
+    first, second = Need(50, 50), Need(50, 50)
+    assert rates.take([rate], first, 0) is None
+    half_ns = 15 * 10**9
+    assert rates.take([rate], second, half_ns) is None
+    rates.settle([rate], first, 0, 1, half_ns)
+    assert rates.left(rate, half_ns) == 50
+
+
+def test_a_refund_before_it_in_the_line_moves_a_reservation() -> None:
+    """Two reservations, the first refunded: the second now ends earlier, and time refills it."""
+    rate = make_rate(100)
+    rates = Rates()
+    first, second = Need(50, 50), Need(50, 50)
+    assert rates.take([rate], first, 0) is None
+    assert rates.take([rate], second, 0) is None
+    rates.settle([rate], first, 0, 1, 0)
+    full_ns = 30 * 10**9
+    assert rates.take([rate], Need(100, 100), full_ns) is None
+    rates.settle([rate], second, 0, 1, full_ns)
+    assert rates.left(rate, full_ns) == 0
+
+
+def test_all_rates_or_none() -> None:
+    """A call that one rate refuses has taken nothing of the others."""
+    wide = make_rate(100)
+    narrow = Rate.make("n", "test.requests", 1, 60.0, own=True, of_tokens=False)
+    rates = Rates()
+    assert rates.take([wide, narrow], Need(10, 10), 0) is None
+    need = Need(10, 10)
+    short = rates.take([wide, narrow], need, 0)
+    assert short is not None
+    assert short.key == "n"
+    assert need.marks == []
+    assert rates.left(wide, 0) == 90
+
+
 def test_what_was_not_used_is_there_at_once() -> None:
     """A refund in time is whole."""
     rate = make_rate(100)

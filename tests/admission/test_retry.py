@@ -125,6 +125,18 @@ def test_o3_retries_stay_within_the_budget_over_any_time(
             assert retries <= ratio * calls + floor * (1 + minutes) + saved + 1e-3
 
 
+def test_o3_good_times_save_up_only_so_much() -> None:
+    """O3: a day of good calls does not pay for a storm."""
+    budget = RetryBudget(10, 0)
+    for _ in range(10_000):
+        budget.called(200_000)
+    taken = 0
+    while budget.has(0):
+        budget.take()
+        taken += 1
+    assert taken == 10 + SAVED_MAX
+
+
 def test_one_user_cannot_use_up_what_is_there_for_all() -> None:
     """The user's budget is asked first, and a refusal takes nothing of the upstream's."""
     mine, others, upstream = RetryBudget(2, 0), RetryBudget(2, 0), RetryBudget(4, 0)
