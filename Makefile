@@ -6,6 +6,7 @@
 #   make lock    new lock files from pyproject.toml
 #   make docs    the generated pages of docs/
 #   make dashboards  dashboards/generated/, from dashboards/boards/
+#   make preview     each board as a picture, from a live run, in .cache/preview
 #   make alerts      alerts/generated/ and the table of docs/alerts.md, from alerts/
 #   make clean   remove what the other targets made
 #
@@ -22,12 +23,12 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 CHECKED := proxy tests tools $(wildcard bench) dashboards alerts deploy
 
-.PHONY: run test lint bench lock docs dashboards alerts clean
+.PHONY: run test lint bench lock docs dashboards preview alerts clean
 
 run: $(VENV)/.run
 	$(BIN)/taximeter serve $(ARGS)
 
-test: lint $(VENV)/.system
+test: lint $(VENV)/.system $(VENV)/.types
 	$(BIN)/python -m pytest $(PYTEST)
 
 lint: $(VENV)/.test
@@ -44,6 +45,10 @@ docs: $(VENV)/.run
 
 dashboards: $(VENV)/.test
 	$(BIN)/python -m dashboards.kit
+
+preview: $(VENV)/.test $(VENV)/.system
+	tools/system-packages preview
+	$(BIN)/python -m dashboards.preview $(ARGS)
 
 alerts: $(VENV)/.run
 	$(BIN)/python -m alerts
@@ -72,6 +77,11 @@ $(VENV)/.system: $(VENV)/.made tools/system-packages
 	tools/system-packages engines
 	touch $@
 
+# Grafana's types, to hold the boards against. Without npm that test says what it left out.
+$(VENV)/.types: $(VENV)/.made dashboards/check/package-lock.json
+	if command -v npm > /dev/null; then npm ci --prefix dashboards/check --silent; fi
+	touch $@
+
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-header --upgrade pyproject.toml --group build
 
@@ -82,5 +92,5 @@ lock: $(VENV)/.made
 	$(LOCK) --group test --constraint requirements/run.lock --output-file requirements/test.lock
 
 clean:
-	rm -rf $(VENV) build dist .cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) dashboards/check/node_modules build dist .cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find proxy tests tools $(wildcard bench) -name __pycache__ -type d -prune -exec rm -rf {} +
