@@ -11,7 +11,7 @@ import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
 
-from taximeter.call import Closed, Record, encode_record
+from taximeter.call import Closed, Counted, Record, encode_record
 from taximeter.journal import JournalError, JournalWriter, SyncPolicy
 from taximeter.relay._journal_start import NoJournal
 
@@ -81,7 +81,7 @@ class Bookkeeper:
         now = self._loop.time()
         if now - self._complained_at > 10:
             self._complained_at = now
-            log.error("A call could not be recorded: %s", error)
+            log.error("A call could not be recorded: %s", error, extra=_names(record))
         if self._fail_closed:
             raise Unrecorded from error
         # Only a call's end decides whether it is lost: a lost beginning does not lose it.
@@ -146,3 +146,11 @@ class Bookkeeper:
         except (JournalError, OSError) as error:
             log.error("The journal's last records may not be power-safe: %s", error)
         self._wake(self._writer.sequence)
+
+
+def _names(record: Record) -> dict[str, str | None]:
+    """Give what tells which call a record is of."""
+    if isinstance(record, Counted):
+        return {"call_id": record.call_id}
+    opened = record.opened if isinstance(record, Closed) else record
+    return {"call_id": opened.call_id, "trace_id": opened.trace_id}
