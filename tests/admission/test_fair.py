@@ -308,6 +308,23 @@ def test_a_user_at_its_own_limit_holds_up_nobody() -> None:
     assert rig.went == [calls[0], calls[5]]
 
 
+def test_time_at_ones_own_limit_is_no_claim_on_others() -> None:
+    """Who was held up by a limit of its own goes on from now, not from where it stood."""
+    rig = Rig(100, 2, 10, 1)
+    capped = rig.put("capped")
+    rig.put("capped", 100)
+    for _ in range(20):
+        rig.put("other", 100)
+    while rig.queue.waiting > 5:
+        rig.end(rig.went[-1])
+    virtual = rig.queue.virtual
+    assert virtual > 0
+    rig.end(capped)
+    assert rig.went[-1].user == "capped"
+    assert rig.queue.virtual >= virtual
+    assert rig.queue._flows["capped"].tag > virtual
+
+
 def test_deadlines_come_in_order_and_others_move_up() -> None:
     """What is late is taken out when it is, with the key that those behind it can be tried for."""
     rig = Rig(100, 1, 10, 10)

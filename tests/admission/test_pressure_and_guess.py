@@ -1,4 +1,4 @@
-"""O6: levels of pressure; and the running p90 of outputs."""
+"""O6: levels of pressure; and the two running estimates: of outputs, and of a queue's pace."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from taximeter.admission import Level, Pressure
 from taximeter.admission._guess import OutputGuess
 from taximeter.admission._pressure import CALM_NS
+from taximeter.admission._routes import Pace
 
 SECOND_NS = 10**9
 
@@ -62,3 +63,24 @@ def test_the_guess_finds_the_p90(seed: int, mean: int) -> None:
         guess.learn(output)
     share = sum(larger) / len(larger)
     assert 0.05 <= share <= 0.15, (seed, mean)
+
+
+def test_the_pace_of_a_queue_follows_what_it_does_now() -> None:
+    """From a hundred tokens a second to ten: half a minute later the estimate is there."""
+    pace = Pace()
+    assert pace.wait_ns(100) is None
+    for second in range(1, 101):
+        pace.went(100, 0, second * SECOND_NS)
+    assert pace.wait_ns(100) == pytest.approx(SECOND_NS, rel=0.01)
+    for second in range(101, 141):
+        pace.went(10, 0, second * SECOND_NS)
+    assert pace.wait_ns(10) == pytest.approx(SECOND_NS, rel=0.2)
+
+
+def test_time_in_which_nobody_waited_does_not_slow_the_pace() -> None:
+    """An hour of calm between two busy times is not counted."""
+    pace = Pace()
+    pace.went(100, 0, SECOND_NS)
+    later_ns = 3600 * SECOND_NS
+    pace.went(100, later_ns, later_ns + SECOND_NS)
+    assert pace.wait_ns(100) == pytest.approx(SECOND_NS, rel=0.01)
