@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.rig import Script
 from tests.rig.taximeter import Taximeter
 from tests.rig.upstream import Upstream
 from tests.signals._run import CHAT, call, wait_for
@@ -150,3 +152,38 @@ def test_a_relay_that_is_killed_is_shown_anew(meter: Taximeter) -> None:
     wait_for(lambda: total(scrape(meter), "taximeter_relay_ended_calls_total") == 1)
     meter.booked(4)
     wait_for(lambda: total(scrape(meter), "taximeter_calls_total") == 4)
+
+
+def test_what_an_upstream_says_of_its_limits_is_shown(meter: Taximeter) -> None:
+    """The rate-limit fields of an answer reach the client as they came, and /metrics as figures."""
+    fields = [
+        ("x-ratelimit-limit-requests", "500"),
+        ("x-ratelimit-remaining-requests", "499"),
+        ("x-ratelimit-remaining-tokens", "149984"),
+    ]
+    call(meter.port, "ann", "openai", dict(CHAT), Script(headers=fields))
+    limits = {"upstream": "openai", "model": "fake-large", "resource": "requests"}
+    left = "taximeter_ratelimit_remaining"
+    wait_for(lambda: total(scrape(meter), left, **limits) == 499)
+    samples = scrape(meter)
+    assert total(samples, "taximeter_ratelimit_limit", **limits) == 500
+    assert total(samples, left, upstream="openai", resource="tokens") == 149984
+    assert total(samples, "taximeter_ratelimit_limit", resource="tokens") is None
+
+
+def test_calls_under_way_are_shown(meter: Taximeter) -> None:
+    """A stream is in flight, and its connections in use, until its last byte; then neither is."""
+    script = Script(tokens=60, delta_seconds=0.05)
+    said = {**CHAT, "stream": True}
+    thread = threading.Thread(
+        target=call, args=(meter.port, "ann", "openai", said, script), daemon=True
+    )
+    thread.start()
+    in_use = {"upstream": "openai", "state": "in_use"}
+    wait_for(lambda: total(scrape(meter), "taximeter_in_flight", upstream="openai") == 1)
+    wait_for(lambda: total(scrape(meter), "taximeter_pool_connections", **in_use) == 1)
+    wait_for(lambda: total(scrape(meter), "taximeter_client_connections") == 1)
+    thread.join(10)
+    wait_for(lambda: not total(scrape(meter), "taximeter_in_flight"))
+    wait_for(lambda: total(scrape(meter), "taximeter_pool_connections", **in_use) == 0)
+    wait_for(lambda: total(scrape(meter), "taximeter_client_connections") == 0)
