@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -138,6 +140,21 @@ def test_o7_a_slot_is_held_to_the_last_byte() -> None:
     for ticket in waiting:
         assert rig.settle(ticket) == []
     assert len(rig.store) == 0
+
+
+def test_a_call_that_has_ended_is_freed_at_once() -> None:
+    """No ring of references is left for the collector to find."""
+    rig = Rig(slots(1))
+    going, waiting = rig.go(), rig.wait()
+    gone = [weakref.ref(going), weakref.ref(waiting)]
+    gc.disable()
+    try:
+        assert rig.settle(going) == [waiting]
+        rig.settle(waiting)
+        del going, waiting
+        assert [each() for each in gone] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_a_users_limit_holds_it_up_and_nobody_else() -> None:

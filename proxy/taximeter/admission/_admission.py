@@ -157,7 +157,6 @@ class Admission:
             request.input_tokens + (output if output < guess else guess),
             now_ns,
         )
-        ticket.need.call = ticket
         ticket.output_tokens_max = clamped
         ticket.unpriced = plan.priced and pico is None
         # Whoever waits goes first; else this call may go at once.
@@ -175,7 +174,7 @@ class Admission:
                 return self._entrance.let_go(ticket, period, now_ns)
             short = short or found.short
         else:
-            ticket.asking = True
+            ticket.asks()
         hand_back(route, period)
         return self._entrance.line_up(ticket, request.wait_ns_max, short, now_ns)
 

@@ -152,7 +152,7 @@ class Entrance:
             if short is None:
                 found = self._store.take(ticket.plan, ticket.need, now_ns)
                 if found is PENDING:
-                    ticket.asking = True
+                    ticket.asks()
                     short = Short(ticket.plan.ask_key, "", True, None)
                 else:
                     assert found is None or isinstance(found, Short)
@@ -179,6 +179,7 @@ class Entrance:
         """Take in what a store elsewhere says of a call: to `admit`, or to `take`."""
         effects: list[Effect] = []
         ticket.asking = False
+        ticket.need.call = None
         if isinstance(found, Admitted):
             ticket.hold, ticket.taken, ticket.told_short = found.hold, found.taken, found.short
         elif isinstance(found, Short):

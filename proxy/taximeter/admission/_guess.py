@@ -20,15 +20,12 @@ LEAST_TOKENS = 16
 class OutputGuess:
     """The p90 of one model's output tokens."""
 
-    __slots__ = ("_tokens",)
+    __slots__ = ("_tokens", "tokens")
 
     def __init__(self) -> None:
         self._tokens = float(FIRST_TOKENS)
-
-    @property
-    def tokens(self) -> int:
+        self.tokens = FIRST_TOKENS
         """The estimate."""
-        return int(self._tokens)
 
     def learn(self, output_tokens: int) -> None:
         """Take in what one call came to."""
@@ -36,3 +33,4 @@ class OutputGuess:
             self._tokens = min(self._tokens * (1 + UP), float(output_tokens))
         else:
             self._tokens = max(self._tokens * (1 - DOWN), float(LEAST_TOKENS))
+        self.tokens = int(self._tokens)

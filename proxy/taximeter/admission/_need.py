@@ -29,6 +29,6 @@ class Need:
         self.tokens = tokens
         """Input and expected output."""
         self.call: object = None
-        """Whose it is: what `Admission.answered` wants with a late answer."""
+        """Whose it is, while a store elsewhere is asked: what `Admission.answered` wants."""
         self.marks: list[int] = []
         """Where each rate's reservation ends (`_rate`); empty until limits are taken."""

@@ -26,6 +26,7 @@ class Ticket(Waiter):
     """A call that has been let in, or waits to be. To its holder it is opaque."""
 
     __slots__ = (
+        "__weakref__",
         "asking",
         "attempt_ns",
         "attempts",
@@ -68,6 +69,11 @@ class Ticket(Waiter):
         self.queued = False
         self.output_tokens_max: int | None = None
         self.unpriced = False
+
+    def asks(self) -> None:
+        """Note that a store elsewhere has been asked."""
+        self.asking = True
+        self.need.call = self  # No longer than that: two that hold each other are slow to free.
 
     @property
     def keys(self) -> tuple[str, ...]:
