@@ -77,7 +77,10 @@ def timeseries(panel: dict[str, Any], series: list[Series], span: Span, w: int, 
         line = [(area.x(at), area.y(value)) for at, value in each.points]
         dash = ' stroke-dasharray="7 5"' if any(d.fullmatch(each.name) for d in dashed) else ""
         if shapes is not None:
-            band = [(area.x(at), area.y(a), area.y(b)) for at, a, b in shapes[index]]
+            band = [
+                (max(float(_LEFT), area.x(at)), area.y(low), area.y(high))
+                for at, low, high in shapes[index]
+            ]
             if bars:
                 wide = max(1.0, (area.x(span.since + step) - area.x(span.since)) * 0.8)
                 parts += [
@@ -154,7 +157,8 @@ def histogram(panel: dict[str, Any], values: list[float], w: int, h: int) -> str
             f'height="{area.y(0) - top:.1f}" fill="#5794f2"/>'
         )
     for index in range(0, count + 1, max(1, count // 5)):
-        parts.append(_text(area.x(index), h - 5, text_of(low + index * size, unit), "middle"))
+        anchor = "middle" if index < count else "end"
+        parts.append(_text(area.x(index), h - 5, text_of(low + index * size, unit), anchor))
     return _svg(parts, w, h)
 
 

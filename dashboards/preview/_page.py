@@ -191,6 +191,7 @@ def _table(panel: dict[str, Any], frames: Frames) -> str:
             more = by_title.get(titles[name], {})
             value = row.get(name)
             text = text_of(value, more.get("unit", "short"), more.get("decimals"))
+            text = "(none)" if value == "" else text
             shade = NEUTRAL
             if "thresholds" in more and value is not None and _is_number(value):
                 shade = _threshold(more["thresholds"]["steps"], float(value))

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dashboards.kit import SourceError, compose, metrics_of
+from dashboards.kit._export import _place
 from dashboards.kit._source import finish, hide_braces
 
 _PANEL = """
@@ -141,3 +144,38 @@ def test_metrics_are_found_wherever_they_stand() -> None:
     """Also in arguments, both sides, subqueries and ranges."""
     expr = 'topk(5, a / on (x) b) or max_over_time((c{y=~"$z"} < 1)[1h:5m]) + rate(d[$__range])'
     assert metrics_of(expr) == ["a", "b", "c", "d"]
+
+
+_SIZES = st.tuples(st.integers(1, 24), st.integers(1, 12))
+
+
+@given(st.lists(st.tuples(st.booleans(), st.lists(_SIZES, min_size=1)), min_size=1))
+def test_no_panels_overlap_whatever_their_sizes(sections: list[Any]) -> None:
+    """Panels of any sizes stand apart, on the grid, below their section's header."""
+    written = [
+        {
+            "title": f"S{number}",
+            "collapsed": folded,
+            "panels": [{"title": "A", "place": {"w": w, "h": h}} for w, h in sizes],
+        }
+        for number, (folded, sizes) in enumerate(sections)
+    ]
+    placed = _place(written, "x", {})
+    for panels in (placed, *(header["panels"] for header in placed if header.get("panels"))):
+        cells = [
+            (x, y)
+            for place in (panel["gridPos"] for panel in panels)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        ]
+        assert len(cells) == len(set(cells))
+        assert all(0 <= x < 24 for x, _ in cells)
+    headers = [panel for panel in placed if "panels" in panel]
+    assert [header["title"] for header in headers] == [f"S{i}" for i in range(len(sections))]
+
+
+@given(st.text(st.characters(blacklist_categories=["Co", "Cs"])))
+def test_any_text_comes_out_as_it_went_in(text: str) -> None:
+    """Whatever braces a text has, only `@{name}` is a placeholder."""
+    if "@{" not in text:
+        assert finish(hide_braces(text), "x") == text
