@@ -16,10 +16,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from taximeter.call import Fact
-from taximeter.ledger import Committed, Entry
 from taximeter.metrics import _booked, _running
 from taximeter.metrics._exposition import Picture
 from taximeter.metrics._facts import RecorderFacts, draw
@@ -30,6 +30,9 @@ from taximeter.metrics._series import Series, Staged
 from taximeter.metrics._tally import BUDGET_STAGES, Rules, Tally
 from taximeter.pricing import catalogue_models, newest_price_ns
 from taximeter.settings import Settings
+
+if TYPE_CHECKING:
+    from taximeter.ledger import Committed, Entry
 
 log = logging.getLogger("taximeter.metrics")
 
@@ -139,10 +142,7 @@ class Meter:
         newest_ns = newest_price_ns(time.time_ns())
         picture.set(_running.PRICE_TIME, None if newest_ns is None else newest_ns / SECOND)
         picture.set(_running.NOTES_REFUSED, refused)
-        facts = self._watched()
-        draw(picture, facts)
-        if facts.exporters:
-            picture.set(_running.EXPORT_QUEUE_MAX, self._settings.otlp.queue_calls_max)
+        draw(picture, self._watched())
         return picture.text(as_openmetrics=openmetrics)
 
     # -----------------------------------------------------------------------------------------

@@ -5,11 +5,15 @@ These agree with the ledger, since they are the same figures; a difference may b
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from taximeter.call import UsageSource
-from taximeter.ledger import Committed
 from taximeter.metrics import _booked as booked
 from taximeter.metrics._names import OTHER, Arriving
 from taximeter.metrics._series import Deltas, add
+
+if TYPE_CHECKING:
+    from taximeter.ledger import Committed
 
 
 def count_sums(deltas: Deltas, arriving: Arriving, committed: Committed) -> None:

@@ -11,10 +11,9 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from taximeter.call import Attempt, Closed, Fact, Stage
-from taximeter.ledger import Committed, Entry
 from taximeter.metrics import _booked as families
 from taximeter.metrics._family import SECOND, Family
 from taximeter.metrics._names import OTHER, Arriving
@@ -27,6 +26,9 @@ from taximeter.metrics._words import (
     result_of,
     unpriced_reason,
 )
+
+if TYPE_CHECKING:
+    from taximeter.ledger import Committed, Entry
 
 BUDGET_STAGES = ("network", "queue", "first_token", "output_token", "settle")
 _NETWORK, _QUEUE, _FIRST_TOKEN, _OUTPUT_TOKEN, _SETTLE = range(len(BUDGET_STAGES))
