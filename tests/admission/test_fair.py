@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taximeter.admission._fair import GONE, FairQueue, Gone, Waiter
+from taximeter.admission._fair import GONE, FairQueue, Gone
+from taximeter.admission._lanes import Waiter
 from taximeter.admission._need import Short
 
 FAR_NS = 10**15

@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from taximeter.admission._budget import NOTHING, Over
-from taximeter.admission._fair import GONE, Gone, Waiter
+from taximeter.admission._fair import GONE, Gone
+from taximeter.admission._lanes import Waiter
 from taximeter.admission._need import Short
 from taximeter.admission._pressure import Level, Pressure
 from taximeter.admission._routes import Pool, Route, Routes

@@ -32,68 +32,19 @@ tokens used, not tokens feared; never so far back that a user saves up a claim.
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from taximeter.admission._agenda import Agenda
+from taximeter.admission._lanes import Entry, Flow, Lane, Waiter
 from taximeter.admission._need import Short
 
 _UNIT: Final = 1 << 20
 """Virtual time of one token at weight 1: integers keep the order the same on every machine."""
 _DEAD_MIN: Final = 64
 """Dead entries in the heaps that are not worth a sweep, beside as many as there are calls."""
-
-
-class Waiter:
-    """A call in the queue. Whoever uses the queue derives from it."""
-
-    __slots__ = ("deadline_ns", "fair_cost", "lane", "sequence", "since_ns")
-
-    def __init__(self, fair_cost: int, since_ns: int, deadline_ns: int) -> None:
-        self.fair_cost = max(1, fair_cost)
-        self.since_ns = since_ns
-        self.deadline_ns = deadline_ns
-        self.lane: Lane | None = None
-        """The lane it waits in; None when it does not wait."""
-        self.sequence = 0
-        """Its place among all that ever waited."""
-
-
-class Flow:
-    """One user with calls waiting, or lately let go."""
-
-    __slots__ = ("cost_waiting", "lanes", "rests_since", "tag", "user", "waiting", "weight")
-
-    def __init__(self, user: str, weight: float, tag: int) -> None:
-        self.user = user
-        self.weight = weight
-        self.tag = tag
-        self.waiting = 0
-        self.cost_waiting = 0
-        self.lanes: dict[str, Lane] = {}
-        self.rests_since = 0
-
-
-class Lane:
-    """Calls of one user with the same limits, first come first."""
-
-    __slots__ = ("entry", "flow", "key", "keys", "line", "own_keys", "parked_on")
-
-    def __init__(self, flow: Flow, key: str, keys: tuple[str, ...], own: frozenset[str]) -> None:
-        self.flow = flow
-        self.key = key
-        self.keys = keys
-        self.own_keys = own
-        self.line: OrderedDict[int, Waiter] = OrderedDict()
-        self.parked_on: str | None = None
-        self.entry: _Entry | None = None
-        """Its entry in the heap of that key; an entry that is not this one is dead."""
-
-
-_Entry = tuple[int, int, int, Lane]
-"""Tag, place in line of the lane's first call, count of entries, lane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +69,7 @@ class FairQueue:
         self._flows: dict[str, Flow] = {}
         self._resting: deque[tuple[int, Flow]] = deque()
         self._went = 0
-        self._parked: dict[str, list[_Entry]] = {}
+        self._parked: dict[str, list[Entry]] = {}
         self._entries = 0
         self._dead = 0
         """Entries in the heaps that are dead, or whose lane is empty."""
@@ -188,7 +139,7 @@ class FairQueue:
         parked = self._parked
         keys = {key for key in opened if key in parked}
         while keys:
-            best: _Entry | None = None
+            best: Entry | None = None
             best_key = ""
             for key in tuple(keys):
                 entry = self._head(key)
@@ -377,7 +328,7 @@ class FairQueue:
         lane.entry = (lane.flow.tag, next(iter(lane.line)), self._entries, lane)
         heapq.heappush(self._parked.setdefault(key, []), lane.entry)
 
-    def _head(self, key: str) -> _Entry | None:
+    def _head(self, key: str) -> Entry | None:
         """Give the first lane parked on a key, with entries that have aged put right."""
         heap = self._parked.get(key)
         while heap:

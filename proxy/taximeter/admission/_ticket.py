@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from taximeter.admission._budget import NOTHING, Hold
-from taximeter.admission._fair import Waiter
+from taximeter.admission._lanes import Waiter
 from taximeter.call import Word
 
 if TYPE_CHECKING:
