@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from taximeter.console import Console
+from taximeter.console import Console, _connections
 from taximeter.console._access import Access, Role
 from taximeter.console._console import ROUTES
 from taximeter.console._metrics import wants_gzip, wants_openmetrics
@@ -183,3 +183,30 @@ def test_what_is_accepted() -> None:
     assert not wants_gzip("gzip;q=0, br")
     assert not wants_gzip("gzip;q=0.000")
     assert not wants_gzip("")
+
+
+async def test_connections_are_bounded_and_must_speak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """H3: strangers who connect and say nothing hold neither handles nor the console for long."""
+    monkeypatch.setattr(_connections, "CONNECTIONS_MAX", 5)
+    monkeypatch.setattr(_connections, "FIRST_REQUEST_SECONDS_MAX", 0.5)
+    listener = socket.create_server(("127.0.0.1", 0))
+    console = Console(lambda: STATE, Text())
+    port = listener.getsockname()[1]
+    await console.start(listener)
+    try:
+        mute = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
+        mute[0][1].write(b"GET /healthz HT")
+        late, unheard = await asyncio.open_connection("127.0.0.1", port)
+        assert await asyncio.wait_for(late.read(), 5) == b""  # beyond the bound
+        for reader, _ in mute:
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(2):
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 200")
+            await asyncio.wait_for(reader.readuntil(b"true}"), 5)
+            await asyncio.sleep(0.7)  # who has spoken may be silent for longer
+        for each in (unheard, writer, *(writer for _, writer in mute)):
+            each.close()
+    finally:
+        await console.stop()

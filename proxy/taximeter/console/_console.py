@@ -6,6 +6,7 @@ hear of, so that a stranger off this machine learns nothing but yes and no.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 from aiohttp import web
 
 from taximeter.console._access import Access, Role
+from taximeter.console._connections import KEEPALIVE_SECONDS, Connections
 from taximeter.console._metrics import Exposition, Make
 
 State = Callable[[], Mapping[str, Any]]
@@ -45,15 +47,25 @@ class Console:
         self.application = web.Application(middlewares=[self._admit])
         for route in ROUTES:
             self.application.router.add_get(route.path, self._handler(route))
-        self._runner = web.AppRunner(self.application, access_log=None)
+        self._runner = web.AppRunner(
+            self.application, access_log=None, keepalive_timeout=KEEPALIVE_SECONDS
+        )
+        self._connections: Connections | None = None
+        self._server: asyncio.Server | None = None
 
     async def start(self, listener: socket.socket) -> None:
         """Begin to answer on a listening socket."""
         await self._runner.setup()
-        await web.SockSite(self._runner, listener).start()
+        if self._runner.server is None:  # pragma: no cover - `setup` has made it
+            raise RuntimeError("aiohttp has made no server")
+        self._connections = Connections(self._runner.server)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._connections.accept, sock=listener)
 
     async def stop(self) -> None:
         """Answer no more."""
+        if self._server is not None:
+            self._server.close()
         await self._runner.cleanup()
 
     def _handler(self, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -68,6 +80,8 @@ class Console:
         request: web.Request,
         handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
     ) -> web.StreamResponse:
+        if self._connections is not None:
+            self._connections.heard(request.protocol)
         role = self._access.role_of(
             authorization=request.headers.get("Authorization"), host=request.headers.get("Host")
         )

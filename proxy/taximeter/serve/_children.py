@@ -62,13 +62,16 @@ class Child:
         wait = RESTART_SECONDS_FIRST
         while not self.stopping:
             started = time.monotonic()
-            code = await self._live_once(settings())
+            try:
+                how = _how(await self._live_once(settings()))
+            except OSError as error:  # no file handles, no memory: it may be had later
+                how = f"not started: {error.strerror}"
             if self.stopping:
                 return
             lived = time.monotonic() - started
             wait = RESTART_SECONDS_FIRST if lived > STEADY_SECONDS else wait
             self.restarts += 1
-            log.error("%s ended (%s); it is started again in %.1f s.", self.name, _how(code), wait)
+            log.error("%s ended (%s); it is started again in %.1f s.", self.name, how, wait)
             await asyncio.sleep(wait)
             wait = min(wait * 2, RESTART_SECONDS_MAX)
 
@@ -89,6 +92,9 @@ class Child:
                 stdin=asyncio.subprocess.PIPE,
                 pass_fds=passed,
             )
+        except BaseException:
+            os.close(reader)
+            raise
         finally:
             os.close(writer)
         self.send(settings)
