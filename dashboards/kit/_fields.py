@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 import msgspec
 
-from dashboards.kit._source import SourceError, hide_braces
+from dashboards.kit._source import SourceError, hide_braces, show_braces
 
 # Colours mean one thing on every board. An outcome keeps its colour from panel to panel, a
 # percentile its shade; everything else takes Grafana's own palette.
@@ -41,6 +42,8 @@ PALETTES: dict[str, dict[str, str]] = {
     "state": {"closed": "green", "half_open": "yellow", "open": "red"},
 }
 
+_PUT_IN = re.compile(r"\$\{(__[\w.]+)\}")
+
 Palette = Literal["outcome", "percentile", "stage", "usage", "fault", "state"]
 
 
@@ -71,7 +74,7 @@ class Link(Spec, kw_only=True):
             raise SourceError(f"link {self.title!r}: either `board` or `url`")
         if self.url is not None:
             return {"title": self.title, "url": self.url}
-        words = [f"var-{setting}" for setting in self.vars]
+        words = [f"var-{_encoded(setting)}" for setting in self.vars]
         words += [hide_braces(f"${{{name}:queryparam}}") for name in self.keep]
         query = "&".join([hide_braces("${__url_time_range}"), *words])
         return {"title": self.title, "url": f"/d/{self.board}?{query}"}
@@ -133,6 +136,13 @@ class Column(Spec, kw_only=True):
         if not properties:
             return None
         return {"matcher": {"id": "byName", "options": self.name}, "properties": properties}
+
+
+def _encoded(setting: str) -> str:
+    """Have Grafana encode what it puts in: a name may hold `&`."""
+    shown = _PUT_IN.sub(r"${\1:percentencode}", show_braces(setting))
+    # Placeholders of the builder are long since expanded, so every brace is one to keep.
+    return hide_braces(shown)
 
 
 def threshold_json(steps: list[tuple[str, float | None]]) -> dict[str, Any]:

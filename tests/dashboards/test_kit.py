@@ -126,6 +126,19 @@ def test_panels_of_a_folded_section_are_inside_it(tmp_path: Path) -> None:
     assert [panel["title"] for panel in header["panels"]] == ["A"]
 
 
+def test_a_link_passes_on_the_time_a_name_and_what_else_is_chosen(tmp_path: Path) -> None:
+    """A name is encoded whatever it contains, and the other variables stay as they are."""
+    link = "{title: x, board: b, vars: ['user=${__value.raw}'], keep: [team]}"
+    panel = _compose(tmp_path, _panel(more=f"links: [{link}]"))["panels"][0]
+    assert panel["fieldConfig"]["defaults"]["links"] == [
+        {
+            "title": "x",
+            "url": "/d/b?${__url_time_range}&var-user=${__value.raw:percentencode}"
+            "&${team:queryparam}",
+        }
+    ]
+
+
 def test_several_queries_have_names_of_their_own(tmp_path: Path) -> None:
     """refIds count up, and a table's columns go by them."""
     more = _panel() + "                  - prom: {expr: 'up'}\n"
