@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import promql_parser
@@ -46,7 +47,13 @@ def parse(expression: str, values: dict[str, str] | None = None) -> Any:
     Raises:
         ValueError: if it is not PromQL.
     """
-    return promql_parser.parse(put_in(expression, values))
+    return _tree(put_in(expression, values))
+
+
+@lru_cache(maxsize=4_096)
+def _tree(text: str) -> Any:
+    """Parse once what several rules look at; trees are never changed."""
+    return promql_parser.parse(text)
 
 
 def below(node: Any) -> Iterator[Any]:

@@ -25,10 +25,10 @@ class Finding(NamedTuple):
 def lint(boards: dict[str, dict[str, Any]]) -> list[Finding]:
     """Give all that is wrong with these boards, each by its file's name."""
     findings: list[Finding] = []
-    uids = [board["uid"] for board in boards.values()]
+    every_board = list(boards.values())
     for name, board in boards.items():
         for rules in (_layout.check, _variables.check, _promql.check):
-            findings += [Finding(name, *found) for found in rules(board, uids)]
+            findings += [Finding(name, *found) for found in rules(board, every_board)]
     findings += [Finding("", "", "metric-shown", what) for what in _not_shown(boards)]
     findings += [
         Finding("", "", "metric-planned", f"{name} is exported, so it is no longer planned")

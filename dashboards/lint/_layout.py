@@ -34,11 +34,11 @@ def panels_of(board: dict[str, Any]) -> list[dict[str, Any]]:
     return [each for panel in board["panels"] for each in (panel, *panel.get("panels", []))]
 
 
-def check(board: dict[str, Any], uids: list[str]) -> Iterator[Found]:
-    """Check one board."""
+def check(board: dict[str, Any], boards: list[dict[str, Any]]) -> Iterator[Found]:
+    """Check one board, which is among all of these."""
     if board["schemaVersion"] != 39 or board["editable"] or board["id"] is not None:
         yield "", "board", "must be of schema 39, not editable, and without an id"
-    if uids.count(board["uid"]) != 1:
+    if [each["uid"] for each in boards].count(board["uid"]) != 1:
         yield "", "unique-uid", f"uid {board['uid']} is not unique"
     if not board["description"] or board["tags"] != ["taximeter"]:
         yield "", "board", "must have a description and the tag that links boards"

@@ -34,8 +34,8 @@ _OF_GAUGES = {
 _LABEL_IN_LEGEND = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
 
-def check(board: dict[str, Any], uids: list[str]) -> Iterator[Found]:
-    """Check all queries of one board."""
+def check(board: dict[str, Any], boards: list[dict[str, Any]]) -> Iterator[Found]:
+    """Check all queries of one board, whatever the others are."""
     values = {**values_of(board), "__rate_interval": "7m13s"}
     for panel in panels_of(board):
         for target in panel.get("targets", []):

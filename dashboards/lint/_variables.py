@@ -13,6 +13,8 @@ from dashboards.lint._series import known_series
 
 _BUILT_IN = re.compile(r"__\w+")
 _BOARD_URL = re.compile(r"^/d/([\w-]+)\?")
+_SET = re.compile(r"&var-(\w+)=")
+_KEPT = re.compile(r"&\$\{(\w+):queryparam\}")
 _LABEL_VALUES = re.compile(r"^label_values\((\w+)(?:\{.*\})?,(\w+)\)$")
 
 
@@ -21,8 +23,8 @@ def values_of(board: dict[str, Any]) -> dict[str, str]:
     return defaults_of(board["templating"]["list"])
 
 
-def check(board: dict[str, Any], uids: list[str]) -> Iterator[Found]:
-    """Check one board."""
+def check(board: dict[str, Any], boards: list[dict[str, Any]]) -> Iterator[Found]:
+    """Check one board, which is among all of these."""
     variables = {each["name"]: each for each in board["templating"]["list"]}
     yield from _sources(variables)
     used = _used(board)
@@ -32,13 +34,26 @@ def check(board: dict[str, Any], uids: list[str]) -> Iterator[Found]:
         yield "", "variable-used", f"${name} is defined, and not used"
     for variable in variables.values():
         yield from _query(variable)
+    known = {each["uid"]: {v["name"] for v in each["templating"]["list"]} for each in boards}
     for panel in panels_of(board):
         for url in _urls(panel.get("fieldConfig", {})):
-            target = _BOARD_URL.match(url)
-            if target is not None and target[1] not in uids:
-                yield panel["title"], "link", f"there is no board {target[1]}"
-            if target is None and not url.startswith("/explore?"):
-                yield panel["title"], "link", f"leads away: {url}"
+            for what in _link(url, known):
+                yield panel["title"], "link", what
+
+
+def _link(url: str, known: dict[str, set[str]]) -> Iterator[str]:
+    """Check that a link leads to a board that is there, and sets variables that it has."""
+    target = _BOARD_URL.match(url)
+    if target is None:
+        if not url.startswith("/explore?"):
+            yield f"leads away: {url}"
+        return
+    if target[1] not in known:
+        yield f"there is no board {target[1]}"
+        return
+    for name in _SET.findall(url) + _KEPT.findall(url):
+        if name not in known[target[1]]:
+            yield f"{target[1]} has no variable {name}"
 
 
 def _sources(variables: dict[str, Any]) -> Iterator[Found]:

@@ -102,6 +102,13 @@ _UNIT = (*_FIRST, "fieldConfig", "defaults", "unit")
                 to=[{"title": "x", "url": "/d/taximeter-nowhere?x"}],
             ),
         ),
+        (
+            "link",
+            _set(
+                *(*_FIRST, "fieldConfig", "defaults", "links"),
+                to=[{"title": "x", "url": "/d/taximeter-slo?${__url_time_range}&var-user=x"}],
+            ),
+        ),
     ],
 )
 def test_each_rule_finds_its_fault(
