@@ -62,6 +62,15 @@ GOOD = {
         b"a",
         reusable=False,
     ),
+    "one chunk a read": Case(
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n", b"hello"
+    ),
+    "chunks in chunks": Case(
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n6\r\n1\r\na\r\n\r\n0\r\n\r\n", b"1\r\na\r\n"
+    ),
+    "kept in HTTP/1.0": Case(
+        b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 1\r\n\r\na", b"a"
+    ),
     "no reason": Case(b"HTTP/1.1 200 \r\nContent-Length: 1\r\n\r\na", b"a"),
 }
 
@@ -91,6 +100,16 @@ BAD = {
     "chunk overflow": HEAD + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
     "bare LF": b"HTTP/1.1 200 OK\nContent-Length: 1\n\na",
     "NUL in a value": HEAD + b"X: a\0b\r\nContent-Length: 1\r\n\r\na",
+    "folded": HEAD + b"X: a\r\n b\r\nContent-Length: 1\r\n\r\na",
+    "a folded length": HEAD + b"X: a\r\n Content-Length: 1\r\n\r\na",
+    "space before the colon": HEAD + b"Content-Length : 1\r\n\r\na",
+    "a lone CR": HEAD + b"X: a\rContent-Length: 1\r\n\r\na",
+    "bare LF at a field": HEAD + b"X: a\nContent-Length: 1\r\n\r\na",
+    "bare LF at the head's end": HEAD + b"Content-Length: 1\r\n\na",
+    "begins with its end": b"\r\n\r\n" + HEAD + b"Content-Length: 1\r\n\r\na",
+    "chunk size with a sign": HEAD + b"Transfer-Encoding: chunked\r\n\r\n+1\r\na\r\n",
+    "chunk size of nothing": HEAD + b"Transfer-Encoding: chunked\r\n\r\n\r\na\r\n",
+    "chunk too short": HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n5\r\nabc\r\nde",
     "not HTTP": b"SSH-2.0-OpenSSH_9.2\r\n",
     "HTTP/2": b"HTTP/2.0 200 OK\r\nContent-Length: 1\r\n\r\na",
     "interim flood": b"HTTP/1.1 103 Early Hints\r\n\r\n" * 20,

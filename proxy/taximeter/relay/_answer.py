@@ -1,8 +1,11 @@
 """Reads an upstream's answer as its bytes come: head, body, end. Pure.
 
-llhttp (`httptools`) tells where things are and refuses what is not HTTP. What it leaves open
-is decided here: which answers have no body whatever their head says, that a body without a
-length ends with the connection, how many interim answers are too many.
+llhttp (`httptools`) judges every head and every chunk's frame, and refuses what is not HTTP. It
+is not asked to take a head to pieces: a field that goes on to the client goes on as the bytes it
+came in, so all that is looked for, by one search over the head, are the few fields that do not,
+or that say how the body ends. What llhttp leaves open is decided here: which answers have no
+body whatever their head says, that a body without a length ends with the connection, how many
+interim answers are too many.
 
 The body is given without its chunk framing; the relay frames it anew. So nothing an upstream
 writes between chunks (extensions, odd sizes, padding) reaches a client.
@@ -13,14 +16,17 @@ from __future__ import annotations
 import httptools
 
 from taximeter.call import Word
+from taximeter.relay._chunks import ChunkedBody, MalformedAnswer
+from taximeter.relay._heads import AnswerFields
+
+__all__ = ["AnswerParser", "Framing", "Head", "MalformedAnswer"]
 
 INTERIM_ANSWERS_MAX = 16
 HEAD_BYTES_MAX = 128 * 1024
-"""Head, interim heads and trailers of one answer; the number of fields is bound by it, too."""
+"""An answer's head and its interim heads; the number of fields is bound by it, too."""
 
-
-class MalformedAnswer(Exception):
-    """The upstream does not speak HTTP/1.1; its connection is of no further use."""
+_END = b"\r\n\r\n"
+_VERSIONS = (b"HTTP/1.1 ", b"HTTP/1.0 ")
 
 
 class Framing(Word):
@@ -34,49 +40,80 @@ class Framing(Word):
 
 
 class Head:
-    """An answer's status line and header fields, as received."""
+    """An answer's status line, what its fields say, and those that go on to the client."""
 
-    __slots__ = ("fields", "framing", "length", "reason", "status")
+    __slots__ = (
+        "content_encoding",
+        "content_type",
+        "framing",
+        "length",
+        "lines",
+        "persistent",
+        "reason",
+        "status",
+    )
 
-    def __init__(self, status: int, reason: bytes, fields: list[tuple[bytes, bytes]]) -> None:
+    def __init__(self, status: int, said: bytes) -> None:
+        """Read `said`: a head that llhttp has accepted, without its last, empty line.
+
+        Raises:
+            MalformedAnswer: if it is not HTTP/1.1, or framed in a way that cannot be undone.
+        """
+        if not said.startswith(_VERSIONS):
+            raise MalformedAnswer("not HTTP/1.1")
+        end = said.find(b"\r\n")
         self.status = status
-        self.reason = reason
-        self.fields = fields
-        self.framing = Framing.NONE
+        self.reason = said[13:end]
+        fields = AnswerFields(said, end + 2)
+        self.lines = fields.passed
+        self.content_type = fields.content_type
+        self.content_encoding = fields.content_encoding
+        self.framing = Framing.CLOSE
         self.length: int | None = None
+        if fields.coding is not None:
+            if fields.coding != b"chunked":
+                # A coding that we did not ask for (TE is never sent) and cannot undo.
+                raise MalformedAnswer("unknown transfer coding")
+            self.framing = Framing.CHUNKED
+        elif fields.length is not None:
+            self.framing = Framing.LENGTH
+            self.length = int(fields.length)
+        options = fields.connection
+        self.persistent = b"close" not in options and (
+            said.startswith(b"HTTP/1.1") or b"keep-alive" in options
+        )
+        """Whether the connection stays after this answer, as far as its head says."""
 
 
 class AnswerParser:
     """Reads one answer. `feed` it bytes; then look at what has become known."""
 
     __slots__ = (
-        "_bare_bytes",
-        "_body",
-        "_fields",
+        "_chunks",
         "_has_no_body",
-        "_keep_alive",
-        "_parser",
-        "_reason",
+        "_is_judged",
+        "_judge",
+        "_left",
+        "_unread",
         "complete",
         "head",
         "interim",
         "surplus",
-        "trailers",
         "upgraded_tail",
     )
 
     def __init__(self, *, head_request: bool = False) -> None:
-        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._has_no_body = head_request
-        self._fields: list[tuple[bytes, bytes]] = []
-        self._reason = b""
-        self._body: list[bytes] = []
-        self._bare_bytes = 0
-        self._keep_alive = False
+        self._judge: httptools.HttpResponseParser | None = None
+        self._is_judged = False
+        self._unread = b""
+        """The beginning of a head whose end has not come."""
+        self._left: int | None = None
+        """What is still to come of a body whose length was stated."""
+        self._chunks: ChunkedBody | None = None
         self.head: Head | None = None
         self.interim: list[Head] = []
         """Interim answers (1xx) that came before; the relay takes them out as it passes them on."""
-        self.trailers: list[tuple[bytes, bytes]] = []
         self.complete = False
         self.surplus = False
         """Bytes came after the answer's end."""
@@ -91,31 +128,42 @@ class AnswerParser:
         Raises:
             MalformedAnswer: if they are not HTTP, or too much of a head.
         """
-        parser = self._parser
-        if parser is None:
+        if self.head is None:
+            data = self._read_head(data)
+            if not data:
+                return data
+        if self.complete:
             self.surplus = True
             return b""
-        try:
-            parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self.upgraded_tail = data[upgrade.args[0] :]
-        except httptools.HttpParserError as error:
-            if not self.complete:
-                raise MalformedAnswer(type(error).__name__) from None
-            self.surplus = True
-        body = self._body
-        if not body:
-            # A head, trailers, chunk extensions: llhttp itself would read them without end.
-            self._bare_bytes += len(data)
-            if self._bare_bytes > HEAD_BYTES_MAX:
-                raise MalformedAnswer("neither the head nor the body goes on")
-            return b""
-        self._bare_bytes = 0
-        if len(body) == 1:
-            return body.pop()
-        joined = b"".join(body)
-        body.clear()
-        return joined
+        left = self._left
+        if left is not None:
+            more = left - len(data)
+            self._left = more
+            if more > 0:
+                return data
+            self.complete = True
+            if more < 0:
+                self.surplus = True
+                return data[:left]
+            return data
+        chunks = self._chunks
+        if chunks is None:
+            return data  # to the connection's end
+        body = chunks.feed(data)
+        if chunks.complete:
+            self.complete = True
+            self.surplus = chunks.surplus
+        return body
+
+    @property
+    def chunks(self) -> ChunkedBody | None:
+        """What takes a chunked body out of its frame."""
+        return self._chunks
+
+    @property
+    def trailers(self) -> bytes:
+        """Whole field lines that came behind a chunked body."""
+        return b"" if self._chunks is None else self._chunks.trailers
 
     def end_of_bytes(self) -> bool:
         """Take note of an orderly end of the connection; tell whether the answer is whole."""
@@ -124,86 +172,89 @@ class AnswerParser:
         return self.complete
 
     def close(self) -> None:
-        """Let llhttp go: it and this object hold each other, which is work for the collector."""
-        self._parser = None
+        """Let llhttp go: it and its owner hold each other, which is work for the collector."""
+        self._judge = None
+        if self._chunks is not None:
+            self._chunks.close()
 
     @property
     def reusable(self) -> bool:
         """Whether the connection can carry another exchange."""
+        head = self.head
         return (
             self.complete
             and not self.surplus
-            and self.upgraded_tail is None
-            and self.head is not None
-            and self.head.framing is not Framing.CLOSE
-            and self._keep_alive
+            and head is not None
+            and head.persistent
+            and head.framing is not Framing.CLOSE
         )
 
-    # -- for llhttp -------------------------------------------------------------------------
+    # -- heads ------------------------------------------------------------------------------
 
-    def on_message_begin(self) -> None:
-        if self.complete:
-            self.surplus = True
-
-    def on_status(self, status: bytes) -> None:
-        self._reason += status
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self.head is not None:
-            self.trailers.append((name, value))
-        else:
-            self._fields.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        if self.surplus:
-            return
-        parser = self._parser
-        if parser is None or parser.get_http_version() not in ("1.1", "1.0"):
-            raise MalformedAnswer("not HTTP/1.1")
-        # llhttp knows this only now: at the message's end it has forgotten.
-        self._keep_alive = bool(parser.should_keep_alive())
-        status = parser.get_status_code()
-        head = Head(status, self._reason, self._fields)
-        self._fields, self._reason = [], b""
-        if 100 <= status < 200 and status != 101:
+    def _read_head(self, data: bytes) -> bytes:
+        """Read the answer's head, or some of it; give what follows it."""
+        while True:
+            known = len(self._unread)
+            # Most heads come in one read, and nothing is copied then.
+            said = self._unread + data if known else data
+            end = said.find(_END, max(0, known - 3))
+            if end < 0:
+                self._unread = said
+                self._judge_bytes(data)
+                if len(said) > HEAD_BYTES_MAX or self._is_judged:
+                    raise MalformedAnswer("the head does not go on")
+                return b""
+            if end > HEAD_BYTES_MAX:
+                raise MalformedAnswer("the head is too large")
+            self._unread = b""
+            behind = said[end + 4 :]
+            status = self._judge_bytes(said[known : end + 4])
+            if not self._is_judged:
+                raise MalformedAnswer("a head that begins with its end")
+            self._is_judged = False
+            head = Head(status, said[: end + 2])
+            if status == 101 or not 100 <= status < 200:
+                self._begin_body(head, behind)
+                return b"" if status == 101 else behind
             if len(self.interim) >= INTERIM_ANSWERS_MAX:
                 raise MalformedAnswer("too many interim answers")
             self.interim.append(head)
-            return
+            if not behind:
+                return b""
+            data = behind
+
+    def _judge_bytes(self, data: bytes) -> int:
+        """Let llhttp refuse what is not HTTP; give the status, as far as it is known."""
+        judge = self._judge
+        if judge is None:
+            judge = self._judge = httptools.HttpResponseParser(self)
+        try:
+            judge.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # after 101 it reads no further: nor does anybody
+        except httptools.HttpParserError as error:
+            raise MalformedAnswer(type(error).__name__) from None
+        status: int = judge.get_status_code()
+        return status
+
+    def on_headers_complete(self) -> None:
+        """Take note that llhttp, which calls this, has accepted a head."""
+        self._is_judged = True
+
+    def _begin_body(self, head: Head, behind: bytes) -> None:
+        status = head.status
+        self._judge = None
+        self.head = head
         if status == 101:
-            self.head = head
-            return
-        _decide_framing(head)
-        if self._has_no_body or status in (204, 304):
+            head.framing = Framing.NONE
+            self.upgraded_tail = behind
+        elif self._has_no_body or status in (204, 304):
             head.framing = Framing.NONE
             if status == 204:
                 head.length = None  # RFC 9110, 8.6: there must be none
             self.complete = True
-        self.head = head
-
-    def on_body(self, body: bytes) -> None:
-        if self.complete:
-            self.surplus = True
-        else:
-            self._body.append(body)
-
-    def on_message_complete(self) -> None:
-        if self.head is not None and self.head.framing is not Framing.CLOSE:
-            self.complete = True
-
-
-def _decide_framing(head: Head) -> None:
-    """Tell how the body ends. llhttp has refused a length beside chunks, or two lengths."""
-    head.framing = Framing.CLOSE
-    for name, value in head.fields:
-        lowered = name.lower()
-        if lowered == b"transfer-encoding":
-            if value.lower().strip() != b"chunked":
-                # A coding that we did not ask for (TE is never sent) and cannot undo.
-                raise MalformedAnswer("unknown transfer coding")
-            head.framing = Framing.CHUNKED
-            head.length = None
-            return
-        if lowered == b"content-length":
-            head.framing = Framing.LENGTH
-            head.length = int(value)
+        elif head.framing is Framing.LENGTH:
+            self._left = head.length
+            self.complete = not head.length
+        elif head.framing is Framing.CHUNKED:
+            self._chunks = ChunkedBody()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from taximeter.dialects import Dialect
 from taximeter.relay._answer import Framing, Head
 from taximeter.relay._errors import Refused
-from taximeter.relay._heads import answer_fields, answer_head, chunk, last_chunk, reason_of
+from taximeter.relay._heads import answer_head, chunk, last_chunk, reason_of
 
 if TYPE_CHECKING:
     from taximeter.relay._client import ClientSide
@@ -72,8 +72,7 @@ class Delivery:
         self._pending = answer_head(
             head.status,
             head.reason,
-            answer_fields(head.fields),
-            ours,
+            head.lines + ours,
             length=length,
             chunked=self._chunked,
             close=not self.keep_alive,
@@ -88,7 +87,7 @@ class Delivery:
     def interim(self, head: Head) -> None:
         """Pass an interim answer (1xx) on to a client that can take it."""
         if not self._http10 and not self.begun:
-            self._send(answer_head(head.status, head.reason, answer_fields(head.fields), b""))
+            self._send(answer_head(head.status, head.reason, head.lines))
 
     def refuse(
         self, refused: Refused, dialect: Dialect, call_id: str | None, *, bodiless: bool = False
@@ -106,7 +105,6 @@ class Delivery:
         head = answer_head(
             problem.status,
             reason_of(problem.status),
-            [],
             ("\r\n".join(lines) + "\r\n").encode("ascii"),
             length=len(body),
             close=not self.keep_alive,
@@ -117,9 +115,7 @@ class Delivery:
     def upgrade(self, head: Head, ours: bytes, protocol: bytes) -> None:
         """Pass on that the connection becomes something else."""
         self.begun, self.keep_alive = True, False
-        self._send(
-            answer_head(101, head.reason, answer_fields(head.fields), ours, upgrade=protocol)
-        )
+        self._send(answer_head(101, head.reason, head.lines + ours, upgrade=protocol))
 
     def write(self, body: bytes) -> None:
         """Pass body bytes on. There must be some: an empty chunk would be the end."""
@@ -137,7 +133,7 @@ class Delivery:
             pending, self._pending = self._pending, b""
             self._send(pending)
 
-    def end(self, body: bytes, trailers: list[tuple[bytes, bytes]]) -> None:
+    def end(self, body: bytes, trailers: bytes) -> None:
         """Write the last bytes: those that tell the client that the answer is whole."""
         if self._chunked:
             last = last_chunk(trailers)

@@ -453,12 +453,7 @@ class Exchange:
 
     def _open_answer(self, head: Head) -> None:
         request, worker = self._request, self.worker
-        content_encoding = ""
-        for name, value in head.fields:
-            if len(name) == 12 and name.lower() == b"content-type":
-                self._content_type = value.decode("latin-1")
-            elif len(name) == 16 and name.lower() == b"content-encoding":
-                content_encoding = value.decode("latin-1")
+        self._content_type = head.content_type
         dropping = self._usage_asked and head.status < 400
         limits = worker.snapshot.settings.relay
         self._tap = tap = Tap(
@@ -467,12 +462,12 @@ class Exchange:
             request.provider,
             status=head.status,
             content_type=self._content_type,
-            content_encoding=content_encoding,
+            content_encoding=head.content_encoding,
             drop_usage=dropping,
             kept_bytes_max=limits.tap_bytes_max,
             budget=worker.tap_budget,
         )
-        if tap.is_stream and limits.ping_seconds > 0 and not content_encoding:
+        if tap.is_stream and limits.ping_seconds > 0 and not head.content_encoding:
             self._ping = request.dialect.ping(request.operation, self._content_type)
         self._go(Phase.RELAYING)
         sized = head.framing is Framing.LENGTH and not (dropping and tap.is_stream)

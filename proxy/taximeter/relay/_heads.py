@@ -7,6 +7,7 @@ framed (the relay frames it anew), and everything named `x-taximeter-*`, both wa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from http import HTTPStatus
 
@@ -25,7 +26,8 @@ HOP_BY_HOP = frozenset(
 )
 """Never passed on, either way."""
 
-_ANSWER_TAKEN = HOP_BY_HOP | {b"content-length"}
+_OPTIONS = frozenset({b"", b"close", b"keep-alive", b"upgrade"})
+"""What `Connection` may say that is not the name of a field."""
 _OURS = b"x-taximeter-"
 
 _PASSED_NOTED, _TAKEN, _TAKEN_NOTED = range(3)
@@ -112,8 +114,7 @@ class RequestHead:
 
 def _without_named(fields: list[Field], connection: bytes) -> list[Field]:
     """Take out the fields that `Connection` names."""
-    named = {token.strip() for token in connection.lower().split(b",")}
-    named -= {b"", b"close", b"keep-alive", b"upgrade"}
+    named = {token.strip() for token in connection.lower().split(b",")} - _OPTIONS
     if not named:
         return fields
     return [field for field in fields if field[0].lower() not in named]
@@ -153,24 +154,63 @@ def upstream_request(
     return b"".join(parts)
 
 
-def answer_fields(fields: Iterable[Field]) -> list[Field]:
-    """Give the fields of an answer (or of its trailers) that go on to the client."""
-    passed: list[Field] = []
-    connection: bytes | None = None
-    for field in fields:
-        name = field[0].lower()
-        if name == b"connection":
-            connection = field[1] if connection is None else connection + b"," + field[1]
-        if name not in _ANSWER_TAKEN and not name.startswith(_OURS):
-            passed.append(field)
-    return passed if connection is None else _without_named(passed, connection)
+_READ_IN_ANSWERS = re.compile(
+    rb"\r\n(connection|content-(?:length|type|encoding)|keep-alive"
+    rb"|proxy-(?:authenticate|authorization|connection)|te|trailer|transfer-encoding|upgrade"
+    rb"|x-taximeter-[^:\r\n]*):[ \t]*([^\r\n]*)"
+)
+"""The fields of an answer that are taken out or read, in lower case."""
+
+
+class AnswerFields:
+    """An answer's fields, or its trailers': what goes on to the client, and what they say."""
+
+    __slots__ = ("coding", "connection", "content_encoding", "content_type", "length", "passed")
+
+    def __init__(self, said: bytes, begin: int) -> None:
+        """Read the whole lines of `said` that begin at `begin`, just behind a line's end."""
+        self.coding: bytes | None = None
+        self.length: bytes | None = None
+        self.connection: frozenset[bytes] = frozenset()
+        self.content_type = self.content_encoding = ""
+        passed: list[bytes] = []
+        for found in _READ_IN_ANSWERS.finditer(said.lower(), begin - 2):
+            name, value = found.groups()
+            if name == b"content-type":
+                start, end = found.span(2)
+                self.content_type = said[start:end].rstrip().decode("latin-1")
+                continue
+            if name == b"content-encoding":
+                self.content_encoding = value.decode("latin-1")
+                continue
+            if name == b"content-length":
+                self.length = value
+            elif name == b"transfer-encoding":
+                self.coding = value.rstrip()
+            elif name == b"connection":
+                self.connection |= {token.strip() for token in value.split(b",")}
+            start, end = found.span()
+            passed.append(said[begin : start + 2])
+            begin = end + 2
+        passed.append(said[begin:])
+        self.passed = b"".join(passed)
+        if self.connection - _OPTIONS:
+            self.passed = _without_lines(self.passed, self.connection)
+
+
+def _without_lines(lines: bytes, named: frozenset[bytes]) -> bytes:
+    """Take out the fields that `Connection` names."""
+    return b"".join(
+        line
+        for line in lines.splitlines(keepends=True)
+        if line.partition(b":")[0].lower() not in named
+    )
 
 
 def answer_head(
     status: int,
     reason: bytes,
-    fields: list[Field],
-    ours: bytes,
+    lines: bytes,
     *,
     length: int | None = None,
     chunked: bool = False,
@@ -178,23 +218,19 @@ def answer_head(
     keep_alive: bool = False,
     upgrade: bytes | None = None,
 ) -> bytes:
-    """Give the bytes of an answer's head as the client gets it; `ours` are whole lines."""
-    parts = [b"HTTP/1.1 %d %b\r\n" % (status, reason)]
-    for name, value in fields:
-        parts += (name, b": ", value, b"\r\n")
-    parts.append(ours)
+    """Give the bytes of an answer's head as the client gets it; `lines` are whole lines."""
+    framing = connection = b""
     if chunked:
-        parts.append(b"Transfer-Encoding: chunked\r\n")
+        framing = b"Transfer-Encoding: chunked\r\n"
     elif length is not None:
-        parts.append(b"Content-Length: %d\r\n" % length)
+        framing = b"Content-Length: %d\r\n" % length
     if upgrade is not None:
-        parts += (b"Connection: Upgrade\r\nUpgrade: ", upgrade, b"\r\n")
+        connection = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % upgrade
     elif close:
-        parts.append(b"Connection: close\r\n")
+        connection = b"Connection: close\r\n"
     elif keep_alive:
-        parts.append(b"Connection: keep-alive\r\n")
-    parts.append(b"\r\n")
-    return b"".join(parts)
+        connection = b"Connection: keep-alive\r\n"
+    return b"HTTP/1.1 %d %b\r\n%b%b%b\r\n" % (status, reason, lines, framing, connection)
 
 
 def reason_of(status: int) -> bytes:
@@ -207,9 +243,12 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def last_chunk(trailers: list[Field]) -> bytes:
-    """Give the terminator of a chunked body."""
+LAST_CHUNK = b"0\r\n\r\n"
+"""The terminator of a chunked body without a trailer."""
+
+
+def last_chunk(trailers: bytes) -> bytes:
+    """Give the terminator of a chunked body; `trailers` are whole lines."""
     if not trailers:
-        return b"0\r\n\r\n"
-    lines = b"".join(b"%b: %b\r\n" % field for field in answer_fields(trailers))
-    return b"0\r\n%b\r\n" % lines
+        return LAST_CHUNK
+    return b"0\r\n%b\r\n" % AnswerFields(b"\r\n" + trailers, 2).passed
