@@ -211,11 +211,11 @@ def test_the_first_that_names_the_user_wins() -> None:
         fields = [field for field, _ in ways[first:] if field is not None]
         body = "body" if first <= 3 else None
         key = (b"authorization", b"Bearer secret")
-        found = identify(head_of(*fields, key), "", body, names, b"k")
+        found = identify(head_of(*fields, key), "", names, b"k").with_body_user(body)
         assert found.user == ways[first][1]
         assert found.key_hash is not None
         assert "secret" not in str(found)
-    last = identify(head_of((b"x-api-key", b"secret")), "", None, names, b"k")
+    last = identify(head_of((b"x-api-key", b"secret")), "", names, b"k").with_body_user(None)
     assert last.user == f"key-{last.key_hash}"
     assert last.user_source == "key"
 

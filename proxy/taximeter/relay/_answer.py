@@ -13,6 +13,8 @@ writes between chunks (extensions, odd sizes, padding) reaches a client.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import httptools
 
 from taximeter.call import Word
@@ -83,6 +85,12 @@ class Head:
             said.startswith(b"HTTP/1.1") or b"keep-alive" in options
         )
         """Whether the connection stays after this answer, as far as its head says."""
+
+    def fields(self) -> Iterator[tuple[bytes, bytes]]:
+        """Give the fields that go on to the client, one by one."""
+        for line in self.lines.splitlines():
+            name, _, value = line.partition(b":")
+            yield name, value.strip()
 
 
 class AnswerParser:

@@ -1,9 +1,9 @@
 """A client's connection: requests in, one exchange after the other.
 
-llhttp (`httptools`) parses, strictly: a length beside chunks, two lengths, bare line feeds,
-folded or spaced fields, control characters and unknown methods are refused by it. What it
-leaves open is decided in `_checked`: the version, the `Host`, the transfer coding, the size.
-What goes upstream is framed anew by us, so nothing of one request can become part of the next.
+llhttp (`httptools`) parses, strictly, and `_message` checks what it leaves open; a head that has
+been seen before is told by its bytes (`_known`), and a body of stated length that follows such
+a head by its length. What goes upstream is framed anew by us, so nothing of one request can
+become part of the next.
 
 One call is under way on a connection at a time. Requests that a client sends ahead (pipelining)
 wait, parsed, and while one waits no further byte is read. Bytes are read all the time otherwise:
@@ -24,12 +24,13 @@ import httptools
 
 from taximeter.relay._errors import Refused
 from taximeter.relay._exchange import Exchange
+from taximeter.relay._known import Cut, cut
+from taximeter.relay._message import Message
 
 if TYPE_CHECKING:
+    from taximeter.relay._intake import Intake
     from taximeter.relay._worker import RelayWorker
 
-FIELDS_MAX = 256
-"""Header fields of a request."""
 WAITING_MAX = 64
 """Requests parsed ahead: as many as fit into one read; a client that sends more is refused."""
 FRAMING_BYTES_MAX = 4096
@@ -43,64 +44,50 @@ LINGER_BYTES_MAX = 4 * 1024 * 1024
 away, so that the answer is not lost to a reset."""
 
 
-class Message:
-    """One request as it is parsed."""
+class Ahead:
+    """A request that a client has sent ahead: it waits for its turn, and keeps what comes."""
 
-    __slots__ = (
-        "broken",
-        "complete",
-        "exchange",
-        "fields",
-        "framing",
-        "http10",
-        "keep_alive",
-        "method",
-        "pieces",
-        "refusal",
-        "target",
-        "upgrade",
-    )
+    __slots__ = ("_broken", "_complete", "_pieces", "message")
 
-    def __init__(self, method: bytes, target: bytes, fields: list[tuple[bytes, bytes]]) -> None:
-        self.method = method
-        self.target = target
-        self.fields = fields
-        self.http10 = False
-        self.keep_alive = True
-        self.upgrade = False
-        self.framing = b""
-        """The header line that says how its body ends, if it asks for an upgrade, too."""
-        self.refusal: Refused | None = None
-        """What is wrong with its head."""
-        self.broken: Refused | None = None
-        """What is wrong with its body, found before its exchange began."""
-        self.pieces: list[bytes] = []
-        """Body bytes that came before its exchange began."""
-        self.complete = False
-        self.exchange: Exchange | None = None
+    def __init__(self, message: Message) -> None:
+        self.message = message
+        self._pieces: list[bytes] = []
+        self._complete = False
+        self._broken: Refused | None = None
 
-    @property
-    def wants_websocket(self) -> bool:
-        """Whether it asks for the one upgrade that is passed on."""
-        return (
-            self.upgrade
-            and self.method == b"GET"
-            and any(
-                name.lower() == b"upgrade" and value.strip().lower() == b"websocket"
-                for name, value in self.fields
-            )
-        )
+    def body_received(self, data: bytes) -> None:
+        """Keep a piece of its body."""
+        self._pieces.append(data)
+
+    def body_complete(self) -> None:
+        """Take note that its body has come to its end."""
+        self._complete = True
+
+    def body_broken(self, refused: Refused) -> None:
+        """Take note that what came is no body."""
+        self._broken = refused
+
+    def tell(self, exchange: Exchange) -> None:
+        """Tell its exchange, which has begun, what has come so far."""
+        for piece in self._pieces:
+            exchange.body_received(piece)
+        if self._broken is not None:
+            exchange.body_broken(self._broken)
+        elif self._complete:
+            exchange.body_complete()
 
 
 class ClientSide(asyncio.Protocol):
     """Parses one client's requests and sees that each gets its exchange."""
 
     __slots__ = (
+        "_body_left",
         "_body_paused",
         "_closing_since",
         "_discarded_bytes",
         "_exchange",
         "_fields",
+        "_first_seen",
         "_full_since",
         "_head_begun",
         "_head_bytes",
@@ -108,6 +95,7 @@ class ClientSide(asyncio.Protocol):
         "_message",
         "_parser",
         "_reading_paused",
+        "_receiver",
         "_resumed",
         "_stopped",
         "_target",
@@ -130,10 +118,16 @@ class ClientSide(asyncio.Protocol):
         """Some of a head is here, not all of it."""
         self._message: Message | None = None
         """The request whose body is being parsed."""
+        self._body_left = 0
+        """Bytes to come of a body that is told by its length, not parsed."""
+        self._receiver: Exchange | Ahead | None = None
+        """Who gets the body that is coming; None if nobody wants it any more."""
+        self._first_seen: Cut | None = None
+        """The head being parsed, if it may be known the next time."""
         self._resumed: Message | None = None
         """A request whose body a parser of its own is to find."""
         self._exchange: Exchange | None = None
-        self._waiting: deque[Message] = deque()
+        self._waiting: deque[Ahead] = deque()
         self._body_paused = False
         """The call under way wants no more of its body for now."""
         self._reading_paused = False
@@ -162,6 +156,53 @@ class ClientSide(asyncio.Protocol):
         self._worker.accepted(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._body_left:
+            data = self._take_sized(data)
+        elif (
+            self._exchange is None
+            and self._message is None
+            and not self._unmoved_bytes
+            and not self._stopped
+            and not self._waiting
+            and self._resumed is None
+        ):
+            data = self._take_known(data)
+        if data:
+            self._parse(data)
+
+    def _take_known(self, data: bytes) -> bytes:
+        """Begin the call whose head is known; give the bytes that are still to be parsed."""
+        head = cut(data)
+        if head is None:
+            return data
+        intake = self._worker.snapshot.heads.get(head.key)
+        if intake is None:
+            self._first_seen = head
+            return data
+        self._body_left = head.length
+        self._message = intake.message
+        self.head_since = self.idle_since = None
+        self._begin(intake.message, intake, head)
+        return self._take_sized(data[head.body_start :])
+
+    def _take_sized(self, data: bytes) -> bytes:
+        """Take bytes of a body that is told by its length; give what follows it."""
+        left = self._body_left - len(data)
+        behind = b""
+        if left < 0:
+            data, behind = data[:left], data[left:]
+        self._body_left = max(0, left)
+        receiver = self._receiver
+        if receiver is not None and data:
+            receiver.body_received(data)
+        if left <= 0:
+            self._message = None
+            receiver, self._receiver = self._receiver, None
+            if receiver is not None:
+                receiver.body_complete()
+        return behind
+
+    def _parse(self, data: bytes) -> None:
         if self._stopped or self.tunnel is not None:
             self._take_unparsed(data)
             return
@@ -234,37 +275,35 @@ class ClientSide(asyncio.Protocol):
             self._message, self._resumed = self._resumed, None
             self._target, self._fields, self._head_bytes = b"", [], 0
             return
-        message = Message(self._parser.get_method(), self._target, self._fields)
-        message.keep_alive = self._parser.should_keep_alive()
-        message.upgrade = self._parser.should_upgrade()
-        version = self._parser.get_http_version()
-        message.http10 = version == "1.0"
-        message.refusal = _checked(message, version, self._head_bytes, self._worker.head_bytes_max)
-        if message.upgrade:
-            message.framing = _framing_of(message)
-        if message.refusal is not None:
-            # Where one such request ends, and another begins, is not for us to guess.
-            message.keep_alive = False
+        parser = self._parser
+        message = Message(
+            parser.get_method(),
+            self._target,
+            self._fields,
+            version=parser.get_http_version(),
+            keep_alive=parser.should_keep_alive(),
+            upgrade=parser.should_upgrade(),
+            head_bytes=self._head_bytes,
+            head_bytes_max=self._worker.head_bytes_max,
+        )
         self._target, self._fields, self._head_bytes = b"", [], 0
         self._message = message
         self.head_since = self.idle_since = None
         if self._exchange is None:
-            self._begin(message)
+            first_seen, self._first_seen = self._first_seen, None
+            self._begin(message, None, first_seen)
         elif len(self._waiting) < WAITING_MAX:
-            self._waiting.append(message)
+            ahead = self._receiver = Ahead(message)
+            self._waiting.append(ahead)
             self._pace_reading()
         else:
             self._stopped = True
 
     def on_body(self, body: bytes) -> None:
         self._unmoved_bytes = 0
-        message = self._message
-        if message is None:
-            return
-        if message.exchange is not None:
-            message.exchange.body_received(body)
-        else:
-            message.pieces.append(body)
+        receiver = self._receiver
+        if self._message is not None and receiver is not None:
+            receiver.body_received(body)
 
     def on_message_complete(self) -> None:
         self._unmoved_bytes = 0
@@ -274,17 +313,18 @@ class ClientSide(asyncio.Protocol):
         if message.framing and message.refusal is None:
             self._resumed = message
             return
-        message.complete = True
-        if message.exchange is not None:
-            message.exchange.body_complete()
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            receiver.body_complete()
 
     # == one exchange after the other =========================================================
 
-    def _begin(self, message: Message) -> None:
-        exchange = self._exchange = message.exchange = Exchange(self._worker, self, message)
+    def _begin(self, message: Message, intake: Intake | None, head: Cut | None) -> None:
+        """Begin a call: on a head that is known, or on one that may be from now on."""
+        exchange = self._exchange = self._receiver = Exchange(self._worker, self, message)
         if self._full_since is not None:
             exchange.client_paused()  # the answer before has not been taken yet
-        exchange.begin()
+        exchange.begin(intake, head)
 
     def exchange_ended(self, exchange: Exchange, keep_alive: bool) -> None:
         """The call under way is over; go on with the next, or end the connection."""
@@ -292,8 +332,8 @@ class ClientSide(asyncio.Protocol):
             return
         self._exchange = None
         self._body_paused = False
-        if self._message is not None:
-            self._message.exchange = None
+        if self._receiver is exchange:
+            self._receiver = None
         transport = self.transport
         if transport is None:
             return
@@ -311,19 +351,16 @@ class ClientSide(asyncio.Protocol):
     def _next(self) -> None:
         if self.transport is None or self._exchange is not None or not self._waiting:
             return
-        message = self._waiting.popleft()
+        ahead = self._waiting.popleft()
         # What a client says behind such a request waits for the upstream's word.
-        self._body_paused = message.wants_websocket
-        self._begin(message)
-        for piece in message.pieces:
-            if message.exchange is not None:
-                message.exchange.body_received(piece)
-        message.pieces = []
-        if message.exchange is not None:
-            if message.broken is not None:
-                message.exchange.body_broken(message.broken)
-            elif message.complete:
-                message.exchange.body_complete()
+        self._body_paused = ahead.message.wants_websocket
+        is_coming = self._receiver is ahead
+        self._begin(ahead.message, None, None)
+        exchange = self._exchange
+        if not is_coming:
+            self._receiver = None
+        if exchange is not None:
+            ahead.tell(exchange)
         self._pace_reading()
 
     def _end(self, transport: asyncio.Transport) -> None:
@@ -368,7 +405,7 @@ class ClientSide(asyncio.Protocol):
             self._stopped = self._body_paused = True
             self._pace_reading()
             return b""
-        if self._waiting and self._waiting[-1].wants_websocket:
+        if self._waiting and self._waiting[-1].message.wants_websocket:
             # What follows is HTTP only if it is refused, and that is not known before its turn.
             self._stopped = True
         if self._stopped:
@@ -393,10 +430,10 @@ class ClientSide(asyncio.Protocol):
         self._stopped = True
         self.head_since = None
         message, self._message = self._message, None
+        receiver, self._receiver = self._receiver, None
         if message is not None:
-            message.broken = refused
-            if message.exchange is not None:
-                message.exchange.body_broken(refused)
+            if receiver is not None:
+                receiver.body_broken(refused)
         elif self._exchange is None and self.transport is not None:
             self._worker.answer_unparsed(self, refused)
             self._end(self.transport)
@@ -470,38 +507,3 @@ class ClientSide(asyncio.Protocol):
         """We are going down: end the connection, at once or with the call under way."""
         if self._exchange is None and not self._waiting and self.transport is not None:
             self.transport.close()
-
-
-def _checked(
-    message: Message, version: str, head_bytes: int, head_bytes_max: int
-) -> Refused | None:
-    """Tell what is wrong with a head that llhttp took for HTTP."""
-    if version not in ("1.1", "1.0"):
-        return Refused("version_refused")
-    if head_bytes > head_bytes_max or len(message.fields) > FIELDS_MAX:
-        return Refused("head_too_large", str(head_bytes_max))
-    if message.method in (b"CONNECT", b"TRACE"):
-        return Refused("method_refused")
-    hosts = codings = 0
-    for name, value in message.fields:
-        size = len(name)
-        if size == 4 and name.lower() == b"host":
-            hosts += 1
-        elif size == 17 and name.lower() == b"transfer-encoding":
-            codings += 1
-            if value.lower() != b"chunked" or message.http10 or codings > 1:
-                return Refused("malformed_request", "the transfer coding is not chunked")
-    if message.wants_websocket and _framing_of(message):
-        return Refused("malformed_request", "an upgrade with a body")
-    if hosts > 1 or (hosts == 0 and not message.http10):
-        return Refused("malformed_request", "there must be one Host")
-    return None
-
-
-def _framing_of(message: Message) -> bytes:
-    """Give the header line that says how a request's body ends; b"" if it has none."""
-    for name, value in message.fields:
-        lowered = name.lower()
-        if lowered == b"transfer-encoding" or (lowered == b"content-length" and value.strip(b"0 ")):
-            return name + b": " + value
-    return b""

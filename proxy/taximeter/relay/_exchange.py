@@ -31,16 +31,19 @@ from taximeter.relay._bookkeeper import Unrecorded
 from taximeter.relay._delivery import Delivery
 from taximeter.relay._ending import answer_stages, bare_close_record, close_record
 from taximeter.relay._errors import PROBLEMS, Fault, Refused
-from taximeter.relay._heads import chunk, last_chunk, upstream_request
+from taximeter.relay._heads import LAST_CHUNK, chunk
+from taximeter.relay._intake import PEEK_BYTES, Intake
 from taximeter.relay._leg import Leg
-from taximeter.relay._request import PEEK_BYTES, Request
+from taximeter.relay._request import Request
 from taximeter.relay._splice import Splice
 from taximeter.relay._tap import Tap
 from taximeter.relay._tunnel import Tunnel
 
 if TYPE_CHECKING:
     from taximeter.counting import CountJob
-    from taximeter.relay._client import ClientSide, Message
+    from taximeter.relay._client import ClientSide
+    from taximeter.relay._known import Cut
+    from taximeter.relay._message import Message
     from taximeter.relay._worker import RelayWorker, Snapshot
 
 log = logging.getLogger("taximeter.relay")
@@ -100,7 +103,7 @@ class Exchange:
         self._client = client
         self._started_ns = self.last_in_ns = self.last_out_ns = _now()
         self.call_id = worker.ids.make()
-        self._request = Request(worker, message, self.call_id)
+        self._request = Request(worker.snapshot, message, self.call_id)
         self._delivery = Delivery(
             client, http10=message.http10, wants_keep_alive=message.keep_alive
         )
@@ -144,27 +147,42 @@ class Exchange:
 
     # == the request ==========================================================================
 
-    def begin(self) -> None:
-        """The request's head is here."""
-        self.worker.exchanges.add(self)
-        self._guarded(self._begin)
+    def begin(self, intake: Intake | None, head: Cut | None) -> None:
+        """The request's head is here.
 
-    def _begin(self) -> None:
-        request = self._request
+        Args:
+            intake: what it decides, if it is known.
+            head: the head as it was cut; None if it is not to be known the next time.
+        """
+        self.worker.exchanges.add(self)
         try:
-            request.read_head()
+            if intake is not None and head is not None:
+                self._request.take_head(intake, head.length, head.traceparent)
+            else:
+                self._begin(head)
+        except Exception as error:
+            self.fault(error)
+
+    def _begin(self, head: Cut | None) -> None:
+        request, worker = self._request, self.worker
+        snapshot, message = request.snapshot, request.message
+        try:
+            intake = Intake(message, snapshot.routes, snapshot.identity_headers, worker.hash_key)
         except Refused as refused:
             # Told to the client when its body has come, or soon: so that it can hear it.
             self._refusal = refused
-            if any(name.lower() == b"expect" for name, _ in request.message.fields):
+            if any(name.lower() == b"expect" for name, _ in message.fields):
                 # It waits for a word, and may send its body or not: no request can follow.
                 self._delivery.keep_alive = False
                 self._upload_done = False
                 self._refuse(refused)
             return
-        if request.upgrade is not None:
+        request.take_head(intake, intake.stated_length, intake.traceparent)
+        if head is not None and intake.is_repeatable:
+            snapshot.heads.keep(head.key, intake)
+        if intake.upgrade is not None:
             self._delivery.keep_alive = False
-        if request.expects_continue:
+        if intake.expects_continue:
             self._delivery.go_on()
 
     def body_received(self, data: bytes) -> None:
@@ -239,7 +257,7 @@ class Exchange:
         self._attempt_error = None
         self._head = None
         self._leg.begin_attempt(
-            self, self._request.upstream, head_request=self._request.method == "HEAD"
+            self, self._request.upstream, head_request=self._request.message.method == b"HEAD"
         )
 
     def not_connected(self, code: str) -> None:
@@ -283,18 +301,7 @@ class Exchange:
 
     def _send_request(self) -> None:
         request = self._request
-        body, length = request.outgoing(ask_usage=self._usage_asked)
-        head = upstream_request(
-            request.message.method,
-            request.target,
-            request.upstream.host,
-            request.head,
-            length=length,
-            chunked=request.is_chunked,
-            identity=self._usage_asked,
-            credential=request.credential_line,
-            upgrade=request.upgrade,
-        )
+        head, body = request.outgoing(ask_usage=self._usage_asked)
         self.last_in_ns = _now()
         if not self._leg.send(head, body):
             self.upstream_failed("upstream_disconnected")
@@ -321,7 +328,7 @@ class Exchange:
     def _end_upload(self) -> None:
         self._upload_done = True
         if self._request.is_chunked:
-            self._send_piece(last_chunk([]))
+            self._send_piece(LAST_CHUNK)
         if self._leg.sent_ns is not None:
             self.last_in_ns = self._leg.sent_ns = _now()
 
@@ -445,7 +452,7 @@ class Exchange:
             return
         self._stages[Stage.FIRST_BYTE] = now - (self._leg.connected_ns or now)
         request = self._request
-        self.worker.headroom.hear(request.upstream.name, request.facts.model, head.fields, now)
+        self.worker.headroom.hear(request.upstream.name, request.facts.model, head.fields(), now)
         if self._usage_asked and head.status in (400, 422):
             self._collected = bytearray()
         else:
@@ -459,7 +466,7 @@ class Exchange:
         self._tap = tap = Tap(
             request.dialect,
             request.operation,
-            request.provider,
+            request.upstream.provider,
             status=head.status,
             content_type=self._content_type,
             content_encoding=head.content_encoding,
@@ -552,11 +559,11 @@ class Exchange:
     @property
     def wants_tunnel(self) -> bool:
         """Whether the client asked for an upgrade that is passed on."""
-        return self._request.upgrade is not None
+        return self._request.routed and self._request.intake.upgrade is not None
 
     def _begin_tunnel(self, head: Head, parser: AnswerParser) -> None:
         """The upstream has agreed to an upgrade that the client asked for."""
-        upgrade, client = self._request.upgrade, self._client
+        upgrade, client = self._request.intake.upgrade, self._client
         upstream = self._leg.transport
         tail = parser.upgraded_tail
         if upgrade is None or upstream is None or client.transport is None or tail is None:
@@ -674,7 +681,7 @@ class Exchange:
                 refused,
                 self.worker.dialect_of(request),
                 self.call_id,
-                bodiless=request.method == "HEAD",
+                bodiless=request.message.method == b"HEAD",
             )
         self._finish()
 

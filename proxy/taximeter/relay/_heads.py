@@ -120,38 +120,43 @@ def _without_named(fields: list[Field], connection: bytes) -> list[Field]:
     return [field for field in fields if field[0].lower() not in named]
 
 
-def upstream_request(
+def request_start(
     method: bytes,
     target: bytes,
     host: bytes,
     head: RequestHead,
+    credential: bytes,
     *,
-    length: int | None,
-    chunked: bool,
-    identity: bool,
-    credential: bytes = b"",
-    upgrade: bytes | None = None,
+    uncoded: bool,
 ) -> bytes:
-    """Give the bytes of a request's head as the upstream gets it.
+    """Give the beginning of a request's head as the upstream gets it, up to its framing.
 
-    `length` is that of the body, None for no body and no statement of one. With `identity`
-    the answer is asked for uncompressed. `credential` is a whole line, or nothing.
+    With `uncoded` the answer is asked for uncompressed. `credential` is a whole line, or nothing.
     """
     parts = [method, b" ", target, b" HTTP/1.1\r\nHost: ", host, b"\r\n"]
     for name, value in head.passed:
-        if identity and name.lower() == b"accept-encoding":
+        if uncoded and name.lower() == b"accept-encoding":
             continue
         parts += (name, b": ", value, b"\r\n")
-    if identity:
+    if uncoded:
         parts.append(b"Accept-Encoding: identity\r\n")
-    if chunked:
-        parts.append(b"Transfer-Encoding: chunked\r\n")
-    elif length is not None:
-        parts.append(b"Content-Length: %d\r\n" % length)
-    if upgrade is not None:
-        parts += (b"Connection: Upgrade\r\nUpgrade: ", upgrade, b"\r\n")
-    parts += (credential, b"\r\n")
+    parts.append(credential)
     return b"".join(parts)
+
+
+def request_end(length: int | None, *, chunked: bool, upgrade: bytes | None) -> bytes:
+    """Give the end of that head: how the body is framed, and what is asked of the connection.
+
+    `length` is that of the body, None for no body and no statement of one.
+    """
+    framing = b""
+    if chunked:
+        framing = b"Transfer-Encoding: chunked\r\n"
+    elif length is not None:
+        framing = b"Content-Length: %d\r\n" % length
+    if upgrade is not None:
+        return b"%bConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % (framing, upgrade)
+    return framing + b"\r\n"
 
 
 _READ_IN_ANSWERS = re.compile(

@@ -54,10 +54,26 @@ def clean(value: str | None) -> str | None:
     return value.strip()[:NAME_CHARACTERS_MAX] or None
 
 
-def identify(
-    head: RequestHead, query: str, body_user: str | None, names: IdentityHeaders, hash_key: bytes
-) -> Identity:
-    """Tell who makes a call."""
+class Speaker:
+    """Whom a request's head names: what a body may say is still to be put in."""
+
+    __slots__ = ("_identity", "_takes_body_user")
+
+    def __init__(self, identity: Identity, *, takes_body_user: bool) -> None:
+        self._identity = identity
+        self._takes_body_user = takes_body_user
+
+    def with_body_user(self, body_user: str | None) -> Identity:
+        """Tell who makes a call whose body names this user, or nobody."""
+        if body_user and self._takes_body_user:
+            user = clean(body_user)
+            if user is not None:
+                return self._identity._replace(user=user, user_source="body")
+        return self._identity
+
+
+def identify(head: RequestHead, query: str, names: IdentityHeaders, hash_key: bytes) -> Speaker:
+    """Tell whom a request's head names."""
     noted = head.noted
     key_hash = fingerprint(credential_of(head, query), hash_key)
     baggage = parse_baggage(noted[b"baggage"]) if b"baggage" in noted else {}
@@ -67,8 +83,7 @@ def identify(
         user, source = clean(baggage.get("user.id") or baggage.get("enduser.id")), "baggage"
     if user is None and names.user:
         user, source = _named(head, names.user), "header"
-    if user is None and body_user:
-        user, source = clean(body_user), "body"
+    takes_body_user = user is None
     if user is None:
         user, source = _field(head, b"openai-safety-identifier"), "header"
     if user is None and key_hash is not None:
@@ -83,7 +98,8 @@ def identify(
     if session is None and names.session:
         session = _named(head, names.session)
     tags = parse_tags(head.text(b"x-taximeter-tags")) if b"x-taximeter-tags" in noted else {}
-    return Identity(user, source if user is not None else None, team, session, tags, key_hash)
+    identity = Identity(user, source if user is not None else None, team, session, tags, key_hash)
+    return Speaker(identity, takes_body_user=takes_body_user)
 
 
 def _field(head: RequestHead, name: bytes) -> str | None:

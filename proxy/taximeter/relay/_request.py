@@ -7,23 +7,17 @@ from typing import TYPE_CHECKING
 
 from taximeter.call import Opened
 from taximeter.dialects import Dialect, Operation, RequestFacts
-from taximeter.relay._errors import Refused
-from taximeter.relay._heads import RequestHead, chunk
-from taximeter.relay._identity import Identity, clean, credential_of, identify
-from taximeter.relay._routing import Route
-from taximeter.relay._trace import parse_traceparent, parse_tracestate
+from taximeter.relay._heads import chunk, request_end
+from taximeter.relay._identity import Identity
+from taximeter.relay._intake import PEEK_BYTES, Intake
+from taximeter.relay._trace import parse_traceparent
 from taximeter.relay._upstream import Upstream
 from taximeter.trace_ids import trace_id_of
 
 if TYPE_CHECKING:
-    from taximeter.relay._client import Message
-    from taximeter.relay._worker import RelayWorker, Snapshot
+    from taximeter.relay._message import Message
+    from taximeter.relay._worker import Snapshot
 
-PEEK_BYTES = 64 * 1024
-"""How much is read of a body that is going to be streamed: fields stand at its beginning."""
-PATH_CHARACTERS_MAX = 256
-
-_STREAMED_TYPES = (b"multipart/", b"application/octet-stream", b"audio/", b"image/", b"video/")
 _NOBODY = Identity(None, None, None, None, {}, None)
 _NOTHING = RequestFacts()
 
@@ -36,100 +30,67 @@ class Request:
         "_identity",
         "_opened",
         "_pieces",
-        "_route",
-        "_snapshot",
         "_taken",
-        "_whole",
-        "_worker",
+        "_traceparent",
         "body_bytes",
         "buffered_bytes_max",
         "call_id",
         "dialect",
         "facts",
-        "head",
+        "intake",
+        "is_whole",
         "message",
-        "method",
         "operation",
-        "provider",
         "routed",
+        "snapshot",
         "started_at_ns",
-        "upgrade",
+        "stated_length",
         "upstream",
     )
 
-    head: RequestHead
     upstream: Upstream
     dialect: Dialect
     operation: Operation
+    intake: Intake
 
-    def __init__(self, worker: RelayWorker, message: Message, call_id: str) -> None:
-        self._worker = worker
-        self._snapshot = worker.snapshot
+    def __init__(self, snapshot: Snapshot, message: Message, call_id: str) -> None:
+        self.snapshot = snapshot
+        """The settings it began under."""
         self.message = message
         self.call_id = call_id
-        self.started_at_ns = time.time_ns()
-        self.method = message.method.decode("ascii")
         self.routed = False
-        self.provider: str | None = None
+        """Whether it is known where it goes."""
+        self.started_at_ns = time.time_ns()
         self.facts = _NOTHING
-        self.upgrade: bytes | None = None
         self.body_bytes = 0
         """Body bytes received so far."""
         self.buffered_bytes_max = PEEK_BYTES
         """How much of the body is waited for before the call goes on without the rest."""
-        self._route: Route[Upstream] | None = None
+        self.stated_length: int | None = None
+        """The body's length as the client states it; None for a chunked body, or none."""
+        self.is_whole = True
+        """Whether all of the body was here before the call went on."""
+        self._traceparent: bytes | None = None
         self._identity = _NOBODY
         self._pieces: list[bytes] = []
         self._body = b""
-        self._whole = True
         self._taken = 0
         self._opened: Opened | None = None
 
     # -- reading ----------------------------------------------------------------------------
 
-    def read_head(self) -> None:
-        """Find out where the request goes.
-
-        Raises:
-            Refused: with the code that says what is wrong with it.
-        """
-        message = self.message
-        if message.refusal is not None:
-            raise message.refusal
-        target = message.target.decode("latin-1")
-        self._route = route = self._snapshot.routes.find(self.method, target)
-        self.upstream = upstream = route.upstream
-        self.dialect = route.dialect
-        self.operation = route.operation
-        self.provider = upstream.provider
+    def take_head(self, intake: Intake, length: int | None, traceparent: bytes | None) -> None:
+        """Take note of what its head decides, and of what no other call's head says."""
+        self.intake = intake
         self.routed = True
-        self.head = head = RequestHead(message.fields, upstream.field_plan)
-        noted = head.noted
-        if message.upgrade and message.wants_websocket:
-            self.upgrade = noted[b"upgrade"].strip()
-        expect = noted.get(b"expect")
-        if expect is not None and expect.lower() != b"100-continue":
-            raise Refused("expectation_refused")
-        self.buffered_bytes_max = self._buffer_bytes_max()
-
-    def _buffer_bytes_max(self) -> int:
-        most: int = self._snapshot.settings.relay.body_buffer_bytes_max
-        content_type = self.head.noted.get(b"content-type", b"").lower()
-        length = self.stated_length
-        if content_type.startswith(_STREAMED_TYPES) or (length is not None and length > most):
-            return min(PEEK_BYTES, most)
-        return most
-
-    @property
-    def stated_length(self) -> int | None:
-        """The body's length as the client states it; None for a chunked body, or none."""
-        value = self.head.noted.get(b"content-length")
-        return int(value) if value is not None and value.isdigit() else None
-
-    @property
-    def expects_continue(self) -> bool:
-        """Whether the client waits to be told to send its body."""
-        return b"expect" in self.head.noted
+        self.upstream = intake.upstream
+        self.dialect = intake.route.dialect
+        self.operation = intake.route.operation
+        self.stated_length = length
+        self._traceparent = traceparent
+        self.buffered_bytes_max = intake.buffer_bytes_max(
+            length, self.snapshot.settings.relay.body_buffer_bytes_max
+        )
 
     def take(self, piece: bytes) -> bool:
         """Keep a piece of the body; False if the call should go on without waiting for more."""
@@ -137,7 +98,7 @@ class Request:
         self._pieces.append(piece)
         self.body_bytes += size
         self._taken += size
-        budget = self._snapshot.body_budget
+        budget = self.snapshot.body_budget
         if not budget.try_take(size):
             # No room to wait for the whole of it: let it go on as it comes.
             budget.take(size)
@@ -146,29 +107,16 @@ class Request:
 
     def read_body(self, *, whole: bool) -> None:
         """Find out what is asked for, and who asks. Never raises: a body may say anything."""
-        pieces = self._pieces
+        pieces, intake = self._pieces, self.intake
         self._body = body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         self._pieces = []
-        self._whole = whole
-        route, head = self._route, self.head
-        if route is None:
-            return
-        if b"content-encoding" not in head.noted:
+        self.is_whole = whole
+        if not intake.is_coded:
+            route = intake.route
             self.facts = self.dialect.read_request(
-                self.operation,
-                route.path,
-                route.query,
-                head.text(b"content-type"),
-                body,
-                whole,
+                self.operation, route.path, route.query, intake.content_type, body, whole
             )
-        self._identity = identify(
-            head,
-            route.query,
-            self.facts.user,
-            self._snapshot.identity_headers,
-            self._worker.hash_key,
-        )
+        self._identity = intake.speaker.with_body_user(self.facts.user)
 
     # -- going on ---------------------------------------------------------------------------
 
@@ -177,59 +125,35 @@ class Request:
         """Whether usage is to be asked for on the client's behalf."""
         return (
             self.facts.can_ask_usage
-            and self._whole
+            and self.is_whole
             and self.upstream.may_ask_usage(self.operation.api)
         )
 
     @property
-    def is_whole(self) -> bool:
-        """Whether all of the body was here before the call went on."""
-        return self._whole
-
-    @property
     def is_chunked(self) -> bool:
         """Whether the rest of the body goes upstream in chunks."""
-        return not self._whole and self.stated_length is None
+        return not self.is_whole and self.stated_length is None
 
-    def outgoing(self, *, ask_usage: bool) -> tuple[bytes, int | None]:
-        """Give the body (or its beginning) as it goes upstream, and the length to state."""
-        body = self._body
-        if not self._whole:
-            length = self.stated_length
-            if length is None:
-                return (chunk(body) if body else b""), None
-            return body, length
-        if ask_usage:
-            body = self.dialect.ask_usage(body) or body
-        noted = self.head.noted
-        if body or b"content-length" in noted or b"transfer-encoding" in noted:
-            return body, len(body)
-        return b"", 0 if self.method in ("POST", "PUT", "PATCH") else None
-
-    @property
-    def target(self) -> bytes:
-        """The request target as the upstream gets it: what came, byte for byte, below its base."""
-        return self._route.raw_target if self._route is not None else b"/"
-
-    @property
-    def credential_line(self) -> bytes:
-        """The upstream's own key, for a caller that brought none."""
-        route = self._route
-        if self.upstream.api_key is None or route is None:
-            return b""
-        if credential_of(self.head, route.query) is not None:
-            return b""
-        return self.upstream.credential_line(self.dialect.name)
+    def outgoing(self, *, ask_usage: bool) -> tuple[bytes, bytes]:
+        """Give the head as it goes upstream, and the body, or its beginning."""
+        intake, body = self.intake, self._body
+        length = self.stated_length
+        if not self.is_whole:
+            if length is None and body:
+                body = chunk(body)
+        else:
+            if ask_usage:
+                body = self.dialect.ask_usage(body) or body
+            length = len(body) if body or intake.has_length or intake.is_chunked else None
+            if length is None and intake.method in ("POST", "PUT", "PATCH"):
+                length = 0
+        end = request_end(length, chunked=self.is_chunked, upgrade=intake.upgrade)
+        return intake.start(uncoded=ask_usage) + end, body
 
     @property
     def body(self) -> bytes | None:
         """The body, if all of it was kept."""
-        return self._body if self._whole else None
-
-    @property
-    def path(self) -> str:
-        """Path below the upstream's base."""
-        return self._route.path if self._route is not None else ""
+        return self._body if self.is_whole else None
 
     def opened(self) -> Opened:
         """Give the call's open record."""
@@ -242,21 +166,21 @@ class Request:
             return Opened(
                 call_id=self.call_id,
                 started_at_ns=self.started_at_ns,
-                method=self.method[:16],
+                method=self.message.method[:16].decode("ascii"),
                 trace_id=trace_id_of(self.call_id),
             )
-        noted = self.head.noted
-        trace = parse_traceparent(noted[b"traceparent"]) if b"traceparent" in noted else None
-        who, facts = self._identity, self.facts
-        retry = noted.get(b"x-stainless-retry-count", b"")
+        intake, who, facts = self.intake, self._identity, self.facts
+        trace = None
+        if self._traceparent is not None:
+            trace = parse_traceparent(self._traceparent)
         return Opened(
             call_id=self.call_id,
             started_at_ns=self.started_at_ns,
             upstream=self.upstream.name,
             dialect=self.dialect.name,
-            provider=self.provider,
-            method=self.method[:16],
-            path=clean(self.path[:PATH_CHARACTERS_MAX]) or "/",
+            provider=self.upstream.provider,
+            method=intake.method[:16],
+            path=intake.path,
             operation=self.operation.name,
             model=facts.model,
             service_tier=facts.service_tier,
@@ -270,24 +194,14 @@ class Request:
             trace_id=trace.trace_id if trace is not None else trace_id_of(self.call_id),
             parent_span_id=trace.parent_span_id if trace is not None else None,
             trace_flags=trace.flags if trace is not None else 0,
-            trace_state=None if trace is None else parse_tracestate(noted.get(b"tracestate")),
-            client_request_id=(
-                clean(self.head.text(b"x-client-request-id"))
-                if b"x-client-request-id" in noted
-                else None
-            ),
-            client_retry=int(retry) if retry.isdigit() and len(retry) < 5 else None,
+            trace_state=None if trace is None else intake.trace_state,
+            client_request_id=intake.client_request_id,
+            client_retry=intake.client_retry,
         )
-
-    @property
-    def snapshot(self) -> Snapshot:
-        """The settings it began under."""
-        return self._snapshot
 
     def release(self) -> None:
         """Give back the memory the body took."""
-        self._snapshot.body_budget.give_back(self._taken)
+        self.snapshot.body_budget.give_back(self._taken)
         self._taken = 0
         self._body = b""
         self._pieces = []
-        self.message.exchange = None

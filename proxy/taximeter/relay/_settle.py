@@ -149,7 +149,7 @@ def count_job(request: Request, tap: Tap | None, finding: UsageFinding) -> Count
         kept, whole_bytes = b"", 0  # no event had come: nothing had been said
     return CountJob(
         dialect=request.upstream.settings.dialect,
-        path=request.path,
+        path=request.intake.route.path,
         operation=request.operation,
         model=finding.answer.response_model or request.facts.model,
         request=request.body,

@@ -25,6 +25,7 @@ from taximeter.relay._exchange import Exchange
 from taximeter.relay._headroom import HeadroomBook
 from taximeter.relay._identity import IdentityHeaders
 from taximeter.relay._journal_start import Begun, JournalStart, NoJournal
+from taximeter.relay._known import KnownHeads
 from taximeter.relay._request import Request
 from taximeter.relay._routing import Routes
 from taximeter.relay._state import LoopLag, state_of
@@ -51,6 +52,7 @@ class Snapshot:
     routes: Routes[Upstream]
     identity_headers: IdentityHeaders
     body_budget: ByteBudget
+    heads: KnownHeads
 
     @classmethod
     def of(cls, settings: Settings) -> Snapshot:
@@ -73,6 +75,7 @@ class Snapshot:
             routes=Routes(upstreams, defaults),
             identity_headers=headers,
             body_budget=ByteBudget(settings.relay.body_buffers_bytes_max),
+            heads=KnownHeads(),
         )
 
 
@@ -195,6 +198,7 @@ class RelayWorker:
                 relay.keepalive_seconds,
                 relay.write_idle_seconds_max,
             )
+        self.snapshot.heads.tick(moment)
         idle_since = time.monotonic() - IDLE_SECONDS_MAX
         for snapshot in self.snapshots:
             for upstream in snapshot.upstreams.values():

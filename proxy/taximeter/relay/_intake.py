@@ -1,0 +1,147 @@
+"""What a request's head decides, before anything is known of its body. Pure.
+
+A program makes its calls with the same head again and again: the length differs, and the trace.
+So what follows from a head is worked out once, here, and shared by every call that comes with
+it (see `_known`). Nothing in an `Intake` changes after it is made.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from taximeter.relay._errors import Refused
+from taximeter.relay._heads import RequestHead, request_start
+from taximeter.relay._identity import Speaker, clean, credential_of, identify
+from taximeter.relay._trace import parse_tracestate
+
+if TYPE_CHECKING:
+    from taximeter.relay._identity import IdentityHeaders
+    from taximeter.relay._message import Message
+    from taximeter.relay._routing import Route, Routes
+    from taximeter.relay._upstream import Upstream
+
+PEEK_BYTES = 64 * 1024
+"""How much is read of a body that is going to be streamed: fields stand at its beginning."""
+PATH_CHARACTERS_MAX = 256
+
+_STREAMED_TYPES = (b"multipart/", b"application/octet-stream", b"audio/", b"image/", b"video/")
+
+
+class Intake:
+    """All that follows from one head under one configuration."""
+
+    __slots__ = (
+        "_is_streamed",
+        "_start_as_asked",
+        "_start_uncoded",
+        "client_request_id",
+        "client_retry",
+        "content_type",
+        "credential_line",
+        "expects_continue",
+        "has_length",
+        "head",
+        "is_chunked",
+        "is_coded",
+        "is_repeatable",
+        "message",
+        "method",
+        "path",
+        "route",
+        "speaker",
+        "trace_state",
+        "traceparent",
+        "upgrade",
+        "upstream",
+    )
+
+    def __init__(
+        self,
+        message: Message,
+        routes: Routes[Upstream],
+        names: IdentityHeaders,
+        hash_key: bytes,
+    ) -> None:
+        """Work it out.
+
+        Raises:
+            Refused: with the code that says what is wrong with the request.
+        """
+        if message.refusal is not None:
+            raise message.refusal
+        self.message = message
+        self.method = message.method.decode("ascii")
+        self.route: Route[Upstream] = routes.find(self.method, message.target.decode("latin-1"))
+        route = self.route
+        self.upstream = upstream = route.upstream
+        self.head = head = RequestHead(message.fields, upstream.field_plan)
+        noted = head.noted
+        self.upgrade = noted[b"upgrade"].strip() if message.wants_websocket else None
+        expect = noted.get(b"expect")
+        if expect is not None and expect.lower() != b"100-continue":
+            raise Refused("expectation_refused")
+        self.expects_continue = expect is not None
+        self.content_type = head.text(b"content-type")
+        self.is_coded = b"content-encoding" in noted
+        self.is_chunked = b"transfer-encoding" in noted
+        self.has_length = b"content-length" in noted
+        self._is_streamed = noted.get(b"content-type", b"").lower().startswith(_STREAMED_TYPES)
+        self.speaker: Speaker = identify(head, route.query, names, hash_key)
+        self.path = clean(route.path[:PATH_CHARACTERS_MAX]) or "/"
+        self.traceparent = noted.get(b"traceparent")
+        self.trace_state = parse_tracestate(noted.get(b"tracestate"))
+        self.client_request_id = clean(head.text(b"x-client-request-id"))
+        retry = noted.get(b"x-stainless-retry-count", b"")
+        self.client_retry = int(retry) if retry.isdigit() and len(retry) < 5 else None
+        self.credential_line = b""
+        if upstream.api_key is not None and credential_of(head, route.query) is None:
+            self.credential_line = upstream.credential_line(route.dialect.name)
+        self._start_as_asked: bytes | None = None
+        self._start_uncoded: bytes | None = None
+        self.is_repeatable = (
+            self.has_length
+            and message.keep_alive
+            and not message.http10
+            and not message.upgrade
+            and not self.expects_continue
+            and self._traces_are_cut()
+        )
+        """Whether it says nothing that holds for one call only, beside its length and trace."""
+
+    def _traces_are_cut(self) -> bool:
+        """Whether a trace of another call could stand in for this one's."""
+        fields = [1 for name, _ in self.message.fields if name.lower() == b"traceparent"]
+        return not fields or (len(fields) == 1 and not self.upstream.settings.forward_trace)
+
+    @property
+    def stated_length(self) -> int | None:
+        """The body's length as this head states it; None for a chunked body, or none."""
+        value = self.head.noted.get(b"content-length")
+        return int(value) if value is not None and value.isdigit() else None
+
+    def buffer_bytes_max(self, length: int | None, most: int) -> int:
+        """Tell how much of a body is waited for before the call goes on without the rest."""
+        if self._is_streamed or (length is not None and length > most):
+            return min(PEEK_BYTES, most)
+        return most
+
+    def start(self, *, uncoded: bool) -> bytes:
+        """Give the beginning of the head that goes upstream: all but how the body is framed.
+
+        With `uncoded` the answer is asked for uncompressed.
+        """
+        made = self._start_uncoded if uncoded else self._start_as_asked
+        if made is None:
+            made = request_start(
+                self.message.method,
+                self.route.raw_target,
+                self.upstream.host,
+                self.head,
+                self.credential_line,
+                uncoded=uncoded,
+            )
+            if uncoded:
+                self._start_uncoded = made
+            else:
+                self._start_as_asked = made
+        return made
