@@ -367,8 +367,11 @@ class CallIds:
         if stamp <= self._last:
             stamp = self._last + 1
         self._last = stamp
-        # Version 7 stands above the low 12 bits of the stamp, variant 10 above the random tail.
-        high = (stamp >> 12 << 16) | 0x7000 | (stamp & 0xFFF)
-        low = 0x8000_0000_0000_0000 | random.getrandbits(62)
-        digits = (high << 64 | low).to_bytes(16, "big").hex()
-        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+        tail = random.getrandbits(62)
+        return "%08x-%04x-7%03x-%04x-%012x" % (  # version 7; variant 10 above the random tail
+            stamp >> 28,
+            stamp >> 12 & 0xFFFF,
+            stamp & 0xFFF,
+            0x8000 | tail >> 48,
+            tail & 0xFFFF_FFFF_FFFF,
+        )

@@ -10,7 +10,7 @@ the patient one decides. Both give the same facts; a test holds them against eac
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -22,57 +22,65 @@ from taximeter.dialects._usage import COUNT_MAX, RAW_USAGE_CHARACTERS_MAX
 _PECULIAR_PROVIDERS: Final = frozenset({"x-ai", "perplexity"})
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_CHARACTERS_MAX)]
+
+
 class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
 class _Answer(msgspec.Struct):
-    """An answer's fields. Those after `usage` mark the unusual: they must not be there."""
+    """An answer's fields. Those after `usage` mark the unusual: they must not be there, or null."""
 
-    id: str | None = None
-    model: str | None = None
+    id: _Name | None = None
+    model: _Name | None = None
     service_tier: str | None = None
     choices: list[_Choice] = []
     usage: msgspec.Raw = ABSENT
-    error: msgspec.Raw = ABSENT
-    code: msgspec.Raw = ABSENT
-    status: msgspec.Raw = ABSENT
-    tool_usage: msgspec.Raw = ABSENT
-    response: msgspec.Raw = ABSENT
-    x_groq: msgspec.Raw = ABSENT
+    error: None = None
+    code: None = None
+    status: None = None
+    tool_usage: None = None
+    response: None = None
+    x_groq: None = None
 
 
 class _InputDetails(msgspec.Struct, forbid_unknown_fields=True):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    audio_tokens: int | None = None
-    image_tokens: int | None = None
+    cached_tokens: _Count | None = None
+    cache_write_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
+    image_tokens: _Count | None = None
     text_tokens: int | None = None
 
 
 class _OutputDetails(msgspec.Struct, forbid_unknown_fields=True):
-    reasoning_tokens: int | None = None
-    audio_tokens: int | None = None
-    image_tokens: int | None = None
+    reasoning_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
+    image_tokens: _Count | None = None
     text_tokens: int | None = None
     accepted_prediction_tokens: int | None = None
     rejected_prediction_tokens: int | None = None
 
 
 class _Figures(msgspec.Struct, forbid_unknown_fields=True):
-    prompt_tokens: int
-    total_tokens: int
-    completion_tokens: int | None = None
-    prompt_tokens_details: _InputDetails | None = None
-    completion_tokens_details: _OutputDetails | None = None
+    input_tokens: _Count = msgspec.field(name="prompt_tokens")
+    total_tokens: _Count
+    output_tokens: _Count | None = msgspec.field(name="completion_tokens", default=None)
+    input_details: _InputDetails | None = msgspec.field(name="prompt_tokens_details", default=None)
+    output_details: _OutputDetails | None = msgspec.field(
+        name="completion_tokens_details", default=None
+    )
 
 
 class _NewerFigures(msgspec.Struct, forbid_unknown_fields=True):
-    input_tokens: int
-    total_tokens: int
-    output_tokens: int | None = None
-    input_tokens_details: _InputDetails | None = None
-    output_tokens_details: _OutputDetails | None = None
+    input_tokens: _Count
+    total_tokens: _Count
+    output_tokens: _Count | None = None
+    input_details: _InputDetails | None = msgspec.field(name="input_tokens_details", default=None)
+    output_details: _OutputDetails | None = msgspec.field(
+        name="output_tokens_details", default=None
+    )
 
 
 _answer_decoder: Final = msgspec.json.Decoder(_Answer)
@@ -89,82 +97,72 @@ def read_usual_answer(body: bytes, provider: str | None) -> AnswerFacts | None:
         answer = _answer_decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
+    if not answer.usage or provider in _PECULIAR_PROVIDERS:
+        return None
+    text = bytes(answer.usage)
+    usage = _read_figures(text)
+    name, model, tier = answer.id, answer.model, answer.service_tier
     if (
-        answer.error
-        or answer.status
-        or answer.x_groq
-        or answer.tool_usage
-        or answer.response
-        or answer.code
-        or not answer.usage
-    ):
-        return None
-    usage = read_usual_usage(answer.usage, provider)
-    if usage is None:
-        return None
-    for name in (answer.id, answer.model):
-        if name is not None and not (0 < len(name) <= NAME_CHARACTERS_MAX and name.isprintable()):
-            return None
-    reason = None
-    for choice in answer.choices:
-        found = choice.finish_reason
-        reason = found if found in _FINISH_REASONS else word(found) or reason
-    tier = answer.service_tier
-    return AnswerFacts(
-        response_id=answer.id,
-        response_model=answer.model,
-        service_tier=tier if tier is None or tier == "default" else word(tier),
-        finish_reason=reason,
-        usage=usage[0],
-        raw_usage=usage[1],
-        final=True,
-    )
-
-
-def read_usual_usage(raw: msgspec.Raw, provider: str | None) -> tuple[Usage, str] | None:
-    """Read a usage object and its compact text; None if anything is out of the ordinary."""
-    text = bytes(raw)
-    try:
-        if b'"prompt_tokens"' in text:
-            figures = _figures_decoder.decode(text)
-            whole_in, whole_out = figures.prompt_tokens, figures.completion_tokens
-            parts_in, parts_out = figures.prompt_tokens_details, figures.completion_tokens_details
-            total = figures.total_tokens
-        else:
-            newer = _newer_decoder.decode(text)
-            whole_in, whole_out = newer.input_tokens, newer.output_tokens
-            parts_in, parts_out = newer.input_tokens_details, newer.output_tokens_details
-            total = newer.total_tokens
-    except msgspec.MsgspecError:
-        return None
-    parts_in = parts_in or _NO_INPUT_DETAILS
-    parts_out = parts_out or _NO_OUTPUT_DETAILS
-    out = whole_out or 0
-    if (
-        provider in _PECULIAR_PROVIDERS
-        or total != whole_in + out
-        or len(text) > (RAW_USAGE_CHARACTERS_MAX)
-    ):
-        return None
-    cached, written = parts_in.cached_tokens, parts_in.cache_write_tokens
-    if not (
-        0 <= whole_in <= COUNT_MAX
-        and 0 <= out <= COUNT_MAX
-        and (cached or 0) >= 0
-        and (written or 0) >= 0
-        and (cached or 0) + (written or 0) <= whole_in
-        and 0 <= (parts_in.audio_tokens or 0) <= whole_in
-        and 0 <= (parts_in.image_tokens or 0) <= whole_in
-        and 0 <= (parts_out.reasoning_tokens or 0) <= out
-        and 0 <= (parts_out.audio_tokens or 0) <= out
-        and 0 <= (parts_out.image_tokens or 0) <= out
+        usage is None
+        or not (name is None or name.isprintable())
+        or not (model is None or model.isprintable())
     ):
         return None
     if b" " in text or b"\n" in text or b"\t" in text or b"\r" in text:
         text = msgspec.json.encode(msgspec.json.decode(text))
-    usage = Usage(
+    reason = None
+    for choice in answer.choices:
+        found = choice.finish_reason
+        reason = found if found in _FINISH_REASONS else word(found) or reason
+    return AnswerFacts(
+        response_id=name,
+        response_model=model,
+        service_tier=tier if tier is None or tier == "default" else word(tier),
+        finish_reason=reason,
+        usage=usage,
+        raw_usage=text.decode("ascii"),
+        final=True,
+    )
+
+
+def _read_figures(text: bytes) -> Usage | None:
+    """Read a usage object; None if anything is out of the ordinary."""
+    if len(text) > RAW_USAGE_CHARACTERS_MAX:
+        return None
+    figures: _Figures | _NewerFigures
+    try:
+        if b'"prompt_tokens"' in text:
+            figures = _figures_decoder.decode(text)
+        else:
+            figures = _newer_decoder.decode(text)
+    except msgspec.MsgspecError:
+        return None
+    whole_in, whole_out = figures.input_tokens, figures.output_tokens
+    if figures.total_tokens != whole_in + (whole_out or 0):
+        return None
+    if figures.input_details is None and figures.output_details is None:
+        return Usage(input_tokens=whole_in, output_tokens=whole_out)
+    return _with_details(figures)
+
+
+def _with_details(figures: _Figures | _NewerFigures) -> Usage | None:
+    """Read a usage object that tells parts of its totals, too; None if one is larger than its."""
+    whole_in, whole_out = figures.input_tokens, figures.output_tokens or 0
+    parts_in = figures.input_details or _NO_INPUT_DETAILS
+    parts_out = figures.output_details or _NO_OUTPUT_DETAILS
+    cached, written = parts_in.cached_tokens, parts_in.cache_write_tokens
+    if (
+        (cached or 0) + (written or 0) > whole_in
+        or (parts_in.audio_tokens or 0) > whole_in
+        or (parts_in.image_tokens or 0) > whole_in
+        or (parts_out.reasoning_tokens or 0) > whole_out
+        or (parts_out.audio_tokens or 0) > whole_out
+        or (parts_out.image_tokens or 0) > whole_out
+    ):
+        return None
+    return Usage(
         input_tokens=whole_in,
-        output_tokens=whole_out,
+        output_tokens=figures.output_tokens,
         cached_tokens=cached,
         cache_write_tokens=written,
         reasoning_tokens=parts_out.reasoning_tokens,
@@ -173,4 +171,3 @@ def read_usual_usage(raw: msgspec.Raw, provider: str | None) -> tuple[Usage, str
         output_audio_tokens=parts_out.audio_tokens,
         output_image_tokens=parts_out.image_tokens,
     )
-    return usage, text.decode("ascii")

@@ -50,8 +50,8 @@ rather than guess.
 from __future__ import annotations
 
 import struct
-import zlib
 from dataclasses import dataclass
+from zlib import crc32
 
 MAGIC = b"TXMJRNL\n"
 VERSION = 1
@@ -102,7 +102,7 @@ class SegmentHeader:
             self.created_at_ns,
             self.journal_id,
         )
-        return body + _CRC.pack(zlib.crc32(body))
+        return body + _CRC.pack(crc32(body))
 
     @classmethod
     def decode(cls, data: bytes) -> SegmentHeader | None:
@@ -115,7 +115,7 @@ class SegmentHeader:
             return None
         body = data[: _HEADER.size]
         magic, version, _, segment, first_sequence, created_at_ns, journal_id = _HEADER.unpack(body)
-        if magic != MAGIC or _CRC.unpack_from(data, _HEADER.size)[0] != zlib.crc32(body):
+        if magic != MAGIC or _CRC.unpack_from(data, _HEADER.size)[0] != crc32(body):
             return None
         if version > VERSION:
             raise UnknownVersion(
@@ -136,7 +136,7 @@ def encode_frame(sequence: int, payload: bytes) -> bytes:
     if not 0 < length <= PAYLOAD_BYTES_MAX:
         raise PayloadTooLarge(f"a record of {length} bytes does not fit a frame")
     head = _FRAME.pack(MARKER, length, sequence)
-    return b"%b%b%b" % (head, _CRC.pack(zlib.crc32(payload, zlib.crc32(head))), payload)
+    return head + _CRC.pack(crc32(payload, crc32(head))) + payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +207,7 @@ def _frame_at(buffer: bytes, offset: int, end: int) -> Frame | object:
     if stop > end:
         return _UNFINISHED
     payload = buffer[start:stop]
-    expected = zlib.crc32(payload, zlib.crc32(buffer[offset : offset + _FRAME.size]))
+    expected = crc32(payload, crc32(buffer[offset : offset + _FRAME.size]))
     if _CRC.unpack_from(buffer, offset + _FRAME.size)[0] != expected:
         return _BROKEN
     return Frame(sequence, payload, offset, stop)

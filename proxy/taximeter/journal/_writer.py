@@ -107,6 +107,7 @@ class JournalWriter:
     ) -> None:
         self.directory = directory
         self.sync_policy = sync
+        self._keeps_unsynced = sync is not SyncPolicy.NONE
         self._segment_bytes = segment_bytes
         self._bytes_max = bytes_max
         self._disk = disk or RealDisk()
@@ -206,34 +207,34 @@ class JournalWriter:
         frame = encode_frame(sequence, payload)
         if self._unsynced_bytes >= UNSYNCED_BYTES_MAX:
             self.sync_now()
-        self._write(frame)
-        self.sequence = sequence
-        if self.sync_policy is not SyncPolicy.NONE:
-            self._unsynced.append((sequence, frame))
-            self._unsynced_bytes += len(frame)
-        return sequence
-
-    def _write(self, frame: bytes) -> None:
-        if self._handle is None or self._dirty_tail or self._size >= self._segment_bytes:
-            self._next_segment()
         handle = self._handle
-        if handle is None:  # pragma: no cover - _next_segment has set it or raised
-            raise JournalUnwritable("no segment is open")
+        if handle is None or self._dirty_tail or self._size >= self._segment_bytes:
+            handle = self._next_segment()
+        size = len(frame)
         try:
             written = self._disk.write(handle, frame)
         except OSError as error:
-            self.write_failures += 1
-            self._cut_back(handle)  # some of it may have been written all the same
-            if error.errno not in _NO_ROOM:
-                self._dirty_tail = True  # it may be this file that is at fault: try another
-            raise JournalUnwritable(
-                f"the journal cannot be written: {error.strerror}", errno=error.errno
-            ) from error
-        if written != len(frame):
+            raise self._refused(handle, error) from error
+        if written != size:
             self.write_failures += 1
             self._cut_back(handle)
             raise JournalUnwritable("the disk took only part of a record: it is full")
-        self._size += written
+        self._size += size
+        self.sequence = sequence
+        if self._keeps_unsynced:
+            self._unsynced.append((sequence, frame))
+            self._unsynced_bytes += size
+        return sequence
+
+    def _refused(self, handle: int, error: OSError) -> JournalUnwritable:
+        """Take note that the disk refused a write; give what it is to be told as."""
+        self.write_failures += 1
+        self._cut_back(handle)  # some of it may have been written all the same
+        if error.errno not in _NO_ROOM:
+            self._dirty_tail = True  # it may be this file that is at fault: try another
+        return JournalUnwritable(
+            f"the journal cannot be written: {error.strerror}", errno=error.errno
+        )
 
     def _cut_back(self, handle: int) -> None:
         """Take half a frame off the end again; failing that, leave the segment for good."""
@@ -242,11 +243,11 @@ class JournalWriter:
         except OSError:
             self._dirty_tail = True
 
-    def _next_segment(self) -> None:
-        """Go on in a new segment, if the journals' share of the disk allows one."""
+    def _next_segment(self) -> int:
+        """Go on in a new segment, if the journals' share of the disk allows one; give its handle."""
         try:
             self._check_share()
-            self._open_segment()
+            return self._open_segment()
         except JournalUnwritable:
             self.write_failures += 1
             raise
@@ -271,7 +272,7 @@ class JournalWriter:
                 f"their share is {self._bytes_max}"
             )
 
-    def _open_segment(self) -> None:
+    def _open_segment(self) -> int:
         if self._handle is not None:
             self._leave_segment(self._handle)
         segment = self._segment + 1
@@ -296,6 +297,7 @@ class JournalWriter:
         self._half_made = None
         self._segment = segment
         self._handle, self._size, self._dirty_tail = handle, size, False
+        return handle
 
     def _leave_segment(self, handle: int) -> None:
         """Close the current file; what is not power-safe in it will be written to the next."""

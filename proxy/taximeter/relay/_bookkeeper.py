@@ -15,6 +15,8 @@ from taximeter.call import Closed, Counted, Record, encode_record
 from taximeter.journal import JournalError, JournalWriter, SyncPolicy
 from taximeter.relay._journal_start import NoJournal
 
+_INTERVAL, _ALWAYS = SyncPolicy.INTERVAL, SyncPolicy.ALWAYS
+
 log = logging.getLogger("taximeter.relay")
 
 
@@ -67,13 +69,14 @@ class Bookkeeper:
             return None
         self.records += 1
         policy = self._writer.sync_policy
-        if policy is SyncPolicy.ALWAYS:
+        if policy is _INTERVAL:
+            if self._timer is None:
+                self._timer = self._loop.call_later(self._sync_seconds, self._start_sync)
+        elif policy is _ALWAYS:
             kept = self._loop.create_future()
             self._waiting.append((sequence, kept))
             self._start_sync()
             return kept
-        if policy is SyncPolicy.INTERVAL and self._timer is None:
-            self._timer = self._loop.call_later(self._sync_seconds, self._start_sync)
         return None
 
     def _refuse(self, record: Record, error: Exception) -> None:

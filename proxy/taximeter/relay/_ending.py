@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from taximeter.call import Attempt, Closed, Fact, Opened, Outcome, Stage
 from taximeter.counting import CountJob
+from taximeter.dialects import AnswerFacts
 from taximeter.relay._settle import UsageFinding, count_job, find_usage
 
 if TYPE_CHECKING:
@@ -14,20 +15,22 @@ if TYPE_CHECKING:
     from taximeter.relay._request import Request
     from taximeter.relay._tap import Tap
 
+_FIRST_TOKEN, _STREAM, _SETTLE = Stage.FIRST_TOKEN, Stage.STREAM, Stage.SETTLE
+
 
 def answer_stages(stages: dict[Stage, int], first_byte_ns: int, tap: Tap, now_ns: int) -> None:
     """Fill in the stages that follow the first byte."""
     since = first_byte_ns
     if tap.first_token_ns is not None:
-        stages[Stage.FIRST_TOKEN] = tap.first_token_ns - since
+        stages[_FIRST_TOKEN] = tap.first_token_ns - since
         since = tap.first_token_ns
-    stages[Stage.STREAM] = max(0, now_ns - since)
+    stages[_STREAM] = max(0, now_ns - since)
 
 
 def close_record(
     *,
     opened: Opened,
-    request: Request | None,
+    request: Request,
     tap: Tap | None,
     head: Head | None,
     outcome: Outcome,
@@ -41,17 +44,16 @@ def close_record(
     settle_started_ns: int,
 ) -> tuple[Closed, CountJob | None]:
     """Make the close record, and the job of counting if there is something to count."""
-    finding = UsageFinding()
     job: CountJob | None = None
-    if request is not None and request.routed:
-        finding = find_usage(request, tap, head, outcome, drained=Fact.DRAINED in facts, sent=sent)
-        if finding.facts:
-            facts |= finding.facts
+    if request.routed:
+        finding = find_usage(request, tap, head, outcome, facts, sent=sent)
         if finding.must_count:
             job = count_job(request, tap, finding)
             facts.add(Fact.COUNT_PENDING)
+    else:
+        finding = UsageFinding(AnswerFacts())
     answer = finding.answer
-    stages[Stage.SETTLE] = time.monotonic_ns() - settle_started_ns
+    stages[_SETTLE] = time.monotonic_ns() - settle_started_ns
     if status is None and head is not None:
         status = head.status
     record = Closed(
@@ -70,7 +72,7 @@ def close_record(
         raw_usage=answer.raw_usage,
         gaps=tap.gaps if tap is not None else None,
         events=tap.events if tap is not None else 0,
-        request_bytes=request.body_bytes if request is not None else 0,
+        request_bytes=request.body_bytes,
         response_bytes=response_bytes,
         text_bytes_in=finding.text_bytes_in,
         text_bytes_out=finding.text_bytes_out,

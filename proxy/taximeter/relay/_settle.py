@@ -12,7 +12,7 @@ decided here is whether, and on what.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from taximeter.call import Fact, Outcome, Usage, UsageSource
 from taximeter.counting import CountJob
@@ -38,20 +38,20 @@ COUNTABLE_APIS = frozenset(
 """Calls whose tokens are a matter of text."""
 
 _WITHOUT_OUTPUT = frozenset({"embeddings", "embed_content", "ollama_embed"})
+# Taken out of their classes once: to look into an Enum is a call of its own.
+_ABSENT, _REPORTED, _COMPLETED = UsageSource.ABSENT, UsageSource.REPORTED, Outcome.COMPLETED
 _BROKEN = frozenset({Outcome.CANCELLED, Outcome.TRUNCATED, Outcome.INTERRUPTED, Outcome.ABANDONED})
 
 
-@dataclass(slots=True)
-class UsageFinding:
+class UsageFinding(msgspec.Struct):
     """What is known of a call's usage, and whether counting is to add to it."""
 
-    answer: AnswerFacts = field(default_factory=AnswerFacts)
+    answer: AnswerFacts
     usage: Usage | None = None
-    source: UsageSource = UsageSource.ABSENT
+    source: UsageSource = _ABSENT
     must_count: bool = False
     text_bytes_in: int | None = None
     text_bytes_out: int | None = None
-    facts: set[Fact] = field(default_factory=set)
 
 
 def find_usage(
@@ -59,59 +59,67 @@ def find_usage(
     tap: Tap | None,
     head: Head | None,
     outcome: Outcome,
+    facts: set[Fact],
     *,
-    drained: bool,
     sent: bool,
 ) -> UsageFinding:
     """Tell what is known of a call's usage at its end.
 
-    `drained`: the client had left, and the answer was read to its end on its behalf. `sent`: the
-    request had gone upstream.
+    What is noted on the way is added to `facts`. `sent`: the request had gone upstream.
     """
-    finding = UsageFinding()
     operation = request.operation
+    drained = bool(facts) and Fact.DRAINED in facts  # the answer was read to its end all the same
     if operation.free:
-        finding.facts.add(Fact.FREE)
+        facts.add(Fact.FREE)
     if operation.fetch:
-        finding.facts.add(Fact.FETCHED)
+        facts.add(Fact.FETCHED)
     if request.facts.batch or operation.api == "batches":
-        finding.facts.add(Fact.BATCH)
-    if tap is not None:
-        finding.facts |= tap.facts
-        try:
-            finding.answer = tap.answer()
-        except Exception:  # a dialect must not raise; if one does, the call goes on without it
-            finding.facts.add(Fact.TAP_FAILED)
-    answer = finding.answer
-    if answer.clamped:
-        finding.facts.add(Fact.USAGE_CLAMPED)
-    if answer.deferred:
-        finding.facts.add(Fact.DEFERRED)
-    usage = _with_request_measures(request, tap, answer.usage, outcome)
-    finding.usage = usage
+        facts.add(Fact.BATCH)
+    answer = _answer_of(tap, facts)
+    usage = answer.usage
+    if usage is None:
+        usage = _request_measures(request, tap, outcome)
+    finding = UsageFinding(answer, usage)
     # An error that came in the middle of a stream broke it off, too: what came before it counts.
     error_answer = head is not None and head.status >= 400
-    broken = (outcome in _BROKEN and not drained) or (
-        outcome is Outcome.UPSTREAM_ERROR and head is not None and not error_answer
+    broken = outcome is not _COMPLETED and (
+        (outcome in _BROKEN and not drained)
+        or (outcome is Outcome.UPSTREAM_ERROR and head is not None and not error_answer)
     )
     if usage is not None:
-        whole = not broken or answer.final
-        finding.source = UsageSource.REPORTED if whole else UsageSource.PARTIAL
-    if sent and not error_answer:
-        finding.must_count = _must_count(request, finding, outcome, broken=broken)
-    if finding.must_count:
+        finding.source = _REPORTED if not broken or answer.final else UsageSource.PARTIAL
+        if not broken:
+            return finding
+    if sent and not error_answer and _must_count(request, finding, outcome, broken=broken):
+        finding.must_count = True
         finding.text_bytes_in = request.body_bytes
         # The rule of last resort, bytes/4, must not take an event's framing for text.
         finding.text_bytes_out = _output_bytes(request, tap)
     return finding
 
 
-def _with_request_measures(
-    request: Request, tap: Tap | None, usage: Usage | None, outcome: Outcome
-) -> Usage | None:
-    """Add what only the request tells and a price may go by: characters spoken."""
-    if usage is not None or tap is None or outcome is not Outcome.COMPLETED:
-        return usage
+def _answer_of(tap: Tap | None, facts: set[Fact]) -> AnswerFacts:
+    """Give what the answer has said, and note what was noted of it."""
+    if tap is None:
+        return AnswerFacts()
+    if tap.facts:
+        facts |= tap.facts
+    try:
+        answer = tap.answer()
+    except Exception:  # a dialect must not raise; if one does, the call goes on without it
+        facts.add(Fact.TAP_FAILED)
+        return AnswerFacts()
+    if answer.clamped:
+        facts.add(Fact.USAGE_CLAMPED)
+    if answer.deferred:
+        facts.add(Fact.DEFERRED)
+    return answer
+
+
+def _request_measures(request: Request, tap: Tap | None, outcome: Outcome) -> Usage | None:
+    """Give what only the request tells and a price may go by: characters spoken, images."""
+    if tap is None or outcome is not _COMPLETED:
+        return None
     facts = request.facts
     if facts.input_characters is not None and request.operation.api == "speech":
         return Usage(input_characters=facts.input_characters)
