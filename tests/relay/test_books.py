@@ -10,7 +10,7 @@ import pytest
 
 from taximeter.call import Closed, Fact
 from taximeter.journal import JournalError
-from taximeter.relay import _exchange
+from taximeter.relay import _course
 from tests.relay.bench import EVENTS, OK, Bench, Line, bench
 
 NEXT = b"GET /v1/next HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -233,7 +233,7 @@ async def test_a_fault_in_making_the_record_costs_the_figures_and_not_the_call(
     def fail(**_: object) -> None:
         raise RuntimeError("a fault of ours")
 
-    monkeypatch.setattr(_exchange, "close_record", fail)
+    monkeypatch.setattr(_course, "close_record", fail)
     async with bench(tmp_path) as made:
         client = await made.client()
         await client.say(NEXT)

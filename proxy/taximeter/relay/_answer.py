@@ -41,6 +41,10 @@ class Framing(Word):
     """With the connection: only an orderly end of bytes completes it."""
 
 
+# Taken out of the class once: to look into an Enum is a call of its own.
+NONE, LENGTH, CHUNKED, CLOSE = Framing
+
+
 class Head:
     """An answer's status line, what its fields say, and those that go on to the client."""
 
@@ -70,15 +74,15 @@ class Head:
         self.lines = fields.passed
         self.content_type = fields.content_type
         self.content_encoding = fields.content_encoding
-        self.framing = Framing.CLOSE
+        self.framing = CLOSE
         self.length: int | None = None
         if fields.coding is not None:
             if fields.coding != b"chunked":
                 # A coding that we did not ask for (TE is never sent) and cannot undo.
                 raise MalformedAnswer("unknown transfer coding")
-            self.framing = Framing.CHUNKED
+            self.framing = CHUNKED
         elif fields.length is not None:
-            self.framing = Framing.LENGTH
+            self.framing = LENGTH
             self.length = int(fields.length)
         options = fields.connection
         self.persistent = b"close" not in options and (
@@ -175,7 +179,7 @@ class AnswerParser:
 
     def end_of_bytes(self) -> bool:
         """Take note of an orderly end of the connection; tell whether the answer is whole."""
-        if self.head is not None and self.head.framing is Framing.CLOSE:
+        if self.head is not None and self.head.framing is CLOSE:
             self.complete = True
         return self.complete
 
@@ -194,7 +198,7 @@ class AnswerParser:
             and not self.surplus
             and head is not None
             and head.persistent
-            and head.framing is not Framing.CLOSE
+            and head.framing is not CLOSE
         )
 
     # -- heads ------------------------------------------------------------------------------
@@ -254,15 +258,15 @@ class AnswerParser:
         self._judge = None
         self.head = head
         if status == 101:
-            head.framing = Framing.NONE
+            head.framing = NONE
             self.upgraded_tail = behind
         elif self._has_no_body or status in (204, 304):
-            head.framing = Framing.NONE
+            head.framing = NONE
             if status == 204:
                 head.length = None  # RFC 9110, 8.6: there must be none
             self.complete = True
-        elif head.framing is Framing.LENGTH:
+        elif head.framing is LENGTH:
             self._left = head.length
             self.complete = not head.length
-        elif head.framing is Framing.CHUNKED:
+        elif head.framing is CHUNKED:
             self._chunks = ChunkedBody()

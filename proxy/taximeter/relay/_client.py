@@ -28,6 +28,7 @@ from taximeter.relay._known import Cut, cut
 from taximeter.relay._message import Message
 
 if TYPE_CHECKING:
+    from taximeter.relay._course import Course
     from taximeter.relay._intake import Intake
     from taximeter.relay._worker import RelayWorker
 
@@ -156,7 +157,7 @@ class ClientSide(asyncio.Protocol):
         self._worker.accepted(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._body_left:
+        if self._body_left and not self._stopped:
             data = self._take_sized(data)
         elif (
             self._exchange is None
@@ -326,7 +327,7 @@ class ClientSide(asyncio.Protocol):
             exchange.client_paused()  # the answer before has not been taken yet
         exchange.begin(intake, head)
 
-    def exchange_ended(self, exchange: Exchange, keep_alive: bool) -> None:
+    def exchange_ended(self, exchange: Course, keep_alive: bool) -> None:
         """The call under way is over; go on with the next, or end the connection."""
         if exchange is not self._exchange:
             return

@@ -14,7 +14,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from taximeter.dialects import Dialect
-from taximeter.relay._answer import Framing, Head
+from taximeter.relay._answer import NONE, Head
 from taximeter.relay._errors import Refused
 from taximeter.relay._heads import answer_head, chunk, last_chunk, reason_of
 
@@ -32,16 +32,14 @@ class Delivery:
         "_held",
         "_http10",
         "_pending",
-        "_wants_keep_alive",
         "begun",
         "keep_alive",
         "to_the_end_of_the_connection",
     )
 
-    def __init__(self, client: ClientSide, *, http10: bool, wants_keep_alive: bool) -> None:
+    def __init__(self, client: ClientSide, http10: bool, wants_keep_alive: bool) -> None:
         self._client = client
         self._http10 = http10
-        self._wants_keep_alive = wants_keep_alive
         self._chunked = False
         self._pending = b""
         self._held: list[bytes] | None = None
@@ -62,8 +60,8 @@ class Delivery:
         `sized`: the body goes on as it is, so the upstream's length holds. `closing`: we are
         shutting down and want no further call on this connection.
         """
-        length = head.length if sized or head.framing is Framing.NONE else None
-        bodiless = head.framing is Framing.NONE
+        length = head.length if sized or head.framing is NONE else None
+        bodiless = head.framing is NONE
         self._chunked = not bodiless and length is None and not self._http10
         self.to_the_end_of_the_connection = not bodiless and length is None and self._http10
         if closing or self.to_the_end_of_the_connection:

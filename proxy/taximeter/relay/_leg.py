@@ -80,22 +80,25 @@ class Leg:
 
     # -- a connection -------------------------------------------------------------------------
 
-    def begin_attempt(self, owner: LegOwner, upstream: Upstream, *, head_request: bool) -> None:
-        """Get a connection: at once if one is idle, else tell the owner when it is made."""
+    def begin_attempt(self, owner: LegOwner, upstream: Upstream, *, head_request: bool) -> bool:
+        """Get a connection: True if one was idle, else the owner is told when it is made."""
         self._upstream = upstream
         self.number += 1
-        self.started_ns = _now()
         self.connected_ns = self.sent_ns = self.first_byte_ns = None
         self._paused = False
         self.parser = AnswerParser(head_request=head_request)
         idle = upstream.take_idle()
+        self.started_ns = _now()
         self.reused = idle is not None
-        if idle is not None:
-            self._take(owner, *idle)
-        else:
+        if idle is None:
             self._connecting = asyncio.get_running_loop().create_task(
                 self._connect(owner, upstream)
             )
+            return False
+        self._connection, self.side = idle
+        self.side.owner = owner
+        self.connected_ns = self.started_ns
+        return True
 
     async def _connect(self, owner: LegOwner, upstream: Upstream) -> None:
         try:
@@ -113,16 +116,13 @@ class Leg:
             code = "internal_error"
         else:
             self._connecting = None
-            self._take(owner, connection, side)
+            self._connection, self.side = connection, side
+            side.owner = owner
+            self.connected_ns = _now()
+            owner.connected()
             return
         self._connecting = None
         owner.not_connected(code)
-
-    def _take(self, owner: LegOwner, connection: Connection, side: UpstreamSide) -> None:
-        self._connection, self.side = connection, side
-        side.owner = owner
-        self.connected_ns = _now()
-        owner.connected()
 
     def let_go(self, *, reusable: bool) -> None:
         """Keep the connection for another call, or close it (or stop making it) at once."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from taximeter.dialects import StreamReader
     from taximeter.relay._answer import AnswerParser
-    from taximeter.relay._exchange import Exchange
+    from taximeter.relay._answering import Answering
     from taximeter.relay._tap import Tap
 
 _now = time.monotonic_ns
@@ -38,7 +38,7 @@ class Splice:
 
     def __init__(
         self,
-        exchange: Exchange,
+        exchange: Answering,
         parser: AnswerParser,
         tap: Tap,
         reader: StreamReader,

@@ -170,7 +170,7 @@ class RelayWorker:
     def answer_unparsed(self, client: ClientSide, refused: Refused) -> None:
         """Answer a request that could not be parsed. It was never a call: there is no row."""
         self.unparsed += 1
-        delivery = Delivery(client, http10=False, wants_keep_alive=False)
+        delivery = Delivery(client, False, False)
         delivery.refuse(refused, dialect_for("openai", ""), None)
 
     def dialect_of(self, request: Request) -> Dialect:
