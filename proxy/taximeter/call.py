@@ -367,11 +367,9 @@ class CallIds:
         if stamp <= self._last:
             stamp = self._last + 1
         self._last = stamp
-        tail = random.getrandbits(62)
-        return "%08x-%04x-7%03x-%04x-%012x" % (  # version 7; variant 10 above the random tail
-            stamp >> 28,
-            stamp >> 12 & 0xFFFF,
-            stamp & 0xFFF,
-            0x8000 | tail >> 48,
-            tail & 0xFFFF_FFFF_FFFF,
+        # Version 7 stands above the low 12 bits of the stamp, variant 10 above the random tail.
+        tail = 0x8000_0000_0000_0000 | random.getrandbits(62)
+        return (
+            f"{stamp >> 28:08x}-{stamp >> 12 & 0xFFFF:04x}-7{stamp & 0xFFF:03x}"
+            f"-{tail >> 48:04x}-{tail & 0xFFFF_FFFF_FFFF:012x}"
         )

@@ -28,7 +28,7 @@ class Recorder(SseReader):
         self.seen: list[tuple[bytes, bytes]] = []
         self.large: list[tuple[bytes, bytes]] = []
 
-    def _is_dull(self, data: bytes) -> bool:
+    def is_dull(self, data: bytes) -> bool:
         return False
 
     def _read_event(self, event: bytes, data: bytes) -> bool:

@@ -131,7 +131,7 @@ class AnthropicReader(SseReader):
         self._merged: dict[str, object] = {}
         """The usage object so far, later fields laid over earlier ones."""
 
-    def _is_dull(self, data: bytes) -> bool:
+    def is_dull(self, data: bytes) -> bool:
         return (
             data.startswith(b"event: content_block_delta\ndata:")
             and data[-3:] == b"}\n\n"

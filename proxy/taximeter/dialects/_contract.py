@@ -95,7 +95,7 @@ class Countable(msgspec.Struct, kw_only=True):
 class StreamReader(ABC):
     """Reads a stream's bytes as they pass. The relay's hot path: see `feed`."""
 
-    __slots__ = ("answer", "at_boundary", "ended", "events", "token_seen")
+    __slots__ = ("answer", "at_boundary", "ended", "events", "is_steady", "token_seen")
 
     def __init__(self) -> None:
         self.events = 0
@@ -109,7 +109,17 @@ class StreamReader(ABC):
         self.at_boundary = True
         """The bytes released so far end between two events: after a blank line or a whole
         comment, and not between the two halves of a CRLF."""
+        self.is_steady = False
+        """A token has been seen and no event is open: whole events may be asked about."""
         self.answer = AnswerFacts()
+
+    def is_dull(self, data: bytes) -> bool:
+        """Tell, quickly, that `data` is exactly one event of a token, and of no other interest.
+
+        To be asked of a reader that `is_steady`. Such data need not go through `feed`, which
+        would give it back as it is; it is then the caller who counts the event.
+        """
+        return False
 
     @abstractmethod
     def feed(self, data: bytes) -> bytes:

@@ -33,7 +33,7 @@ class GeminiSseReader(SseReader):
         self._latest = b""
         """The latest event passed on unparsed."""
 
-    def _is_dull(self, data: bytes) -> bool:
+    def is_dull(self, data: bytes) -> bool:
         line_feed = data.find(b"\n")
         carriage_return = data.find(b"\r")
         line_end = line_feed if carriage_return < 0 else carriage_return

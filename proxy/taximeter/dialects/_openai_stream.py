@@ -80,16 +80,17 @@ class OpenAiReader(SseReader):
         self._late_usage = ABSENT
         """Usage of a chunk with choices (sent with every chunk by some), not yet looked at."""
 
-    def _is_dull(self, data: bytes) -> bool:
-        before, after = self._before, self._after
-        if before and data.startswith(before) and data.endswith(after):
-            # The same as a chunk found dull before, but for what stands in its content.
-            content, end = len(before), len(data) - len(after)
+    def is_dull(self, data: bytes) -> bool:
+        """See `StreamReader.is_dull`."""
+        before = self._before
+        if before and data.startswith(before) and data.endswith(self._after):
+            # The same as a chunk found dull before, but for what stands in its content: that is
+            # text up to where the rest begins, and no line ends in it.
+            content, size = len(before), len(data)
             if (
-                content <= end
-                and data.find(b'"', content, end) < 0
-                and data.find(b"\n", content, end) < 0
-                and data.find(b"\r", content, end) < 0
+                data.find(b'"', content) == size - len(self._after)
+                and data.find(b"\n", content) == size - 2
+                and data.find(b"\r", content) < 0
             ):
                 return True
         if data[-3:] != b"}\n\n" or data.find(b"\r") >= 0:

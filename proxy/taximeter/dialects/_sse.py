@@ -22,7 +22,7 @@ Taking an event out (`drops`). Bytes of an event whose end has not come are held
 safe: the event to be taken out is a usage chunk of a few hundred bytes.
 
 The steady state: one read holds one whole event in which nothing is of interest. A family
-tells that with a few byte searches (`_is_dull`), and the read is passed on unparsed. The test
+tells that with a few byte searches (`is_dull`), and the read is passed on unparsed. The test
 must only ever err towards reading an event in full.
 """
 
@@ -97,7 +97,6 @@ class SseReader(StreamReader):
         "_line_feeds",
         "_passing",
         "_searched",
-        "_steady",
         "_tail",
     )
 
@@ -107,8 +106,6 @@ class SseReader(StreamReader):
         self._at_start = True
         self._line_feeds = False
         """A LF has been seen: a CR at a read's end may be the first half of a CRLF."""
-        self._steady = False
-        """Nothing is carried over and a token has been seen: reads may be passed on unparsed."""
         self._carry = bytearray()
         self._searched = 0
         """Bytes of `_carry` already searched for a blank line."""
@@ -121,10 +118,6 @@ class SseReader(StreamReader):
         self._tail = bytearray()
 
     # What a family says -------------------------------------------------------------------
-
-    @abstractmethod
-    def _is_dull(self, data: bytes) -> bool:
-        """Tell, quickly, that `data` is exactly one event, with data, of no interest."""
 
     @abstractmethod
     def _read_event(self, event: bytes, data: bytes) -> bool:
@@ -151,7 +144,7 @@ class SseReader(StreamReader):
 
     def feed(self, data: bytes) -> bytes:
         """Read `data` and give what to release: see `StreamReader.feed`."""
-        if self._steady and self._is_dull(data):
+        if self.is_steady and self.is_dull(data):
             self.events += 1
             return data
         if self._eats_line_feed and data:
@@ -215,7 +208,7 @@ class SseReader(StreamReader):
             if blank is None:
                 break
             stop = blank.end()
-            if self.token_seen and self._is_dull(buffer[position:stop]):
+            if self.token_seen and self.is_dull(buffer[position:stop]):
                 self.events += 1
                 position = stop
                 continue
@@ -236,12 +229,12 @@ class SseReader(StreamReader):
         if not rest:
             self.at_boundary = self._ends_whole(buffer)
             self._passing = False
-            self._steady = self.token_seen and self.at_boundary
+            self.is_steady = self.token_seen and self.at_boundary
             if not taken:
                 return buffer[released:] if released else buffer
             pieces.append(buffer[released:])
             return b"".join(pieces)
-        self._steady = False
+        self.is_steady = False
         self._passing = not self._drops or len(rest) > HELD_BYTES_MAX
         self.at_boundary = not self._passing
         if len(rest) > EVENT_BYTES_MAX:
@@ -290,7 +283,7 @@ class SseReader(StreamReader):
         self._tail = bytearray()
         self._passing = False
         self.at_boundary = self._ends_whole(blank[0])
-        self._steady = False
+        self.is_steady = False
         if end == len(data):
             return data
         return data[:end] + self._feed_blocks(data[end:], 0)

@@ -244,7 +244,7 @@ class JournalWriter:
             self._dirty_tail = True
 
     def _next_segment(self) -> int:
-        """Go on in a new segment, if the journals' share of the disk allows one; give its handle."""
+        """Go on in a new segment, if the journals' share of the disk allows one."""
         try:
             self._check_share()
             return self._open_segment()

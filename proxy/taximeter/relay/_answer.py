@@ -19,7 +19,7 @@ import httptools
 
 from taximeter.call import Word
 from taximeter.relay._chunks import ChunkedBody, MalformedAnswer
-from taximeter.relay._heads import AnswerFields
+from taximeter.relay._heads import answer_fields
 
 __all__ = ["AnswerParser", "Framing", "Head", "MalformedAnswer"]
 
@@ -70,21 +70,24 @@ class Head:
         end = said.find(b"\r\n")
         self.status = status
         self.reason = said[13:end]
-        fields = AnswerFields(said, end + 2)
-        self.lines = fields.passed
-        self.content_type = fields.content_type
-        self.content_encoding = fields.content_encoding
+        (
+            self.lines,
+            self.content_type,
+            self.content_encoding,
+            length,
+            coding,
+            options,
+        ) = answer_fields(said, end + 2)
         self.framing = CLOSE
         self.length: int | None = None
-        if fields.coding is not None:
-            if fields.coding != b"chunked":
+        if coding is not None:
+            if coding != b"chunked":
                 # A coding that we did not ask for (TE is never sent) and cannot undo.
                 raise MalformedAnswer("unknown transfer coding")
             self.framing = CHUNKED
-        elif fields.length is not None:
+        elif length is not None:
             self.framing = LENGTH
-            self.length = int(fields.length)
-        options = fields.connection
+            self.length = int(length)
         self.persistent = b"close" not in options and (
             said.startswith(b"HTTP/1.1") or b"keep-alive" in options
         )

@@ -180,16 +180,17 @@ class Answering(Asking):
     def _maybe_splice(self, tap: Tap) -> None:
         """Leave the stream to the short way from here on, if nothing about it is unusual."""
         side, parser, client = self._leg.side, self._leg.parser, self._client.transport
-        reader = tap.steady_reader
         if (
-            reader is not None
-            and side is not None
+            side is not None
             and parser is not None
+            and parser.chunks is not None
             and client is not None
+            and tap.reader is not None
+            and tap.is_steady
             and self._delivery.takes_events
             and not self._closed
         ):
-            side.take = Splice(self, parser, tap, reader, client).take
+            side.take = Splice(self, parser, parser.chunks, tap, tap.reader, client).take
 
     def _leave_splice(self) -> None:
         if self._leg.side is not None:

@@ -17,7 +17,22 @@ BARE_BYTES_MAX = 128 * 1024
 would read them without end."""
 
 _HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-_SIZE_CHARACTERS_MAX = 8
+_NO_LINE = b"?"
+PREPARED_BYTES_MAX = 2048
+"""Reads up to this length are told by a prepared line."""
+
+
+def _size_line(read_bytes: int) -> bytes:
+    """Give the line that a read of this length begins with if it is exactly one chunk."""
+    for digits in range(1, 9):
+        size = read_bytes - digits - 4
+        line = b"%x\r\n" % max(size, 0)
+        if size > 0 and len(line) == digits + 2:
+            return line
+    return _NO_LINE
+
+
+_SIZE_LINES = tuple(_size_line(read_bytes) for read_bytes in range(PREPARED_BYTES_MAX))
 
 
 class MalformedAnswer(Exception):
@@ -56,12 +71,10 @@ class ChunkedBody:
 
         The payload ends two bytes before the end of `data`.
         """
-        if not self._between:
-            return 0
-        end = data.find(b"\r\n", 1, _SIZE_CHARACTERS_MAX)
-        size = len(data) - end - 4
-        if end > 0 and size > 0 and data.startswith(b"%x\r\n" % size) and data[-2:] == b"\r\n":
-            return end + 2
+        size = len(data)
+        line = _SIZE_LINES[size] if size < PREPARED_BYTES_MAX else _size_line(size)
+        if self._between and data.startswith(line) and data.endswith(b"\r\n"):
+            return len(line)
         return 0
 
     def feed(self, data: bytes) -> bytes:

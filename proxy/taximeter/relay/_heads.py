@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from http import HTTPStatus
+from typing import NamedTuple
 
 HOP_BY_HOP = frozenset(
     {
@@ -28,6 +29,7 @@ HOP_BY_HOP = frozenset(
 
 _OPTIONS = frozenset({b"", b"close", b"keep-alive", b"upgrade"})
 """What `Connection` may say that is not the name of a field."""
+_SAYS_NOTHING: frozenset[bytes] = frozenset()
 _OURS = b"x-taximeter-"
 
 _PASSED_NOTED, _TAKEN, _TAKEN_NOTED = range(3)
@@ -167,40 +169,49 @@ _READ_IN_ANSWERS = re.compile(
 """The fields of an answer that are taken out or read, in lower case."""
 
 
-class AnswerFields:
+class AnswerFields(NamedTuple):
     """An answer's fields, or its trailers': what goes on to the client, and what they say."""
 
-    __slots__ = ("coding", "connection", "content_encoding", "content_type", "length", "passed")
+    passed: bytes
+    """Whole lines."""
+    content_type: str
+    content_encoding: str
+    length: bytes | None
+    coding: bytes | None
+    """The transfer coding."""
+    connection: frozenset[bytes]
+    """What `Connection` says, in lower case."""
 
-    def __init__(self, said: bytes, begin: int) -> None:
-        """Read the whole lines of `said` that begin at `begin`, just behind a line's end."""
-        self.coding: bytes | None = None
-        self.length: bytes | None = None
-        self.connection: frozenset[bytes] = frozenset()
-        self.content_type = self.content_encoding = ""
-        passed: list[bytes] = []
-        for found in _READ_IN_ANSWERS.finditer(said.lower(), begin - 2):
-            name, value = found.groups()
-            if name == b"content-type":
-                start, end = found.span(2)
-                self.content_type = said[start:end].rstrip().decode("latin-1")
-                continue
-            if name == b"content-encoding":
-                self.content_encoding = value.decode("latin-1")
-                continue
-            if name == b"content-length":
-                self.length = value
-            elif name == b"transfer-encoding":
-                self.coding = value.rstrip()
-            elif name == b"connection":
-                self.connection |= {token.strip() for token in value.split(b",")}
-            start, end = found.span()
-            passed.append(said[begin : start + 2])
-            begin = end + 2
-        passed.append(said[begin:])
-        self.passed = b"".join(passed)
-        if self.connection - _OPTIONS:
-            self.passed = _without_lines(self.passed, self.connection)
+
+def answer_fields(said: bytes, begin: int) -> AnswerFields:
+    """Read the whole lines of `said` that begin at `begin`, just behind a line's end."""
+    coding = length = None
+    connection = _SAYS_NOTHING
+    content_type = content_encoding = ""
+    passed: list[bytes] = []
+    for found in _READ_IN_ANSWERS.finditer(said.lower(), begin - 2):
+        name, value = found.groups()
+        if name == b"content-type":
+            start, end = found.span(2)
+            content_type = said[start:end].rstrip().decode("latin-1")
+            continue
+        if name == b"content-encoding":
+            content_encoding = value.decode("latin-1")
+            continue
+        if name == b"content-length":
+            length = value
+        elif name == b"transfer-encoding":
+            coding = value.rstrip()
+        elif name == b"connection":
+            connection |= {token.strip() for token in value.split(b",")}
+        start, end = found.span()
+        passed.append(said[begin : start + 2])
+        begin = end + 2
+    passed.append(said[begin:])
+    lines = b"".join(passed)
+    if connection and connection - _OPTIONS:
+        lines = _without_lines(lines, connection)
+    return AnswerFields(lines, content_type, content_encoding, length, coding, connection)
 
 
 def _without_lines(lines: bytes, named: frozenset[bytes]) -> bytes:
@@ -256,4 +267,4 @@ def last_chunk(trailers: bytes) -> bytes:
     """Give the terminator of a chunked body; `trailers` are whole lines."""
     if not trailers:
         return LAST_CHUNK
-    return b"0\r\n%b\r\n" % AnswerFields(b"\r\n" + trailers, 2).passed
+    return b"0\r\n%b\r\n" % answer_fields(b"\r\n" + trailers, 2).passed

@@ -57,19 +57,16 @@ def clean(value: str | None) -> str | None:
 class Speaker:
     """Whom a request's head names: what a body may say is still to be put in."""
 
-    __slots__ = ("_identity", "_takes_body_user")
+    __slots__ = ("_takes_body_user", "identity")
 
     def __init__(self, identity: Identity, *, takes_body_user: bool) -> None:
-        self._identity = identity
+        self.identity = identity
+        """Whom the head names, or the credential's fingerprint."""
         self._takes_body_user = takes_body_user
 
-    def with_body_user(self, body_user: str | None) -> Identity:
-        """Tell who makes a call whose body names this user, or nobody."""
-        if body_user and self._takes_body_user:
-            user = clean(body_user)
-            if user is not None:
-                return self._identity._replace(user=user, user_source="body")
-        return self._identity
+    def user_of_body(self, body_user: str | None) -> str | None:
+        """Give the user whom the body names; None if it names none, or the head's goes first."""
+        return clean(body_user) if body_user and self._takes_body_user else None
 
 
 def identify(head: RequestHead, query: str, names: IdentityHeaders, hash_key: bytes) -> Speaker:

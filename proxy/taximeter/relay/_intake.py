@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from taximeter.call import Opened
 from taximeter.relay._errors import Refused
 from taximeter.relay._heads import RequestHead, request_start
 from taximeter.relay._identity import Speaker, clean, credential_of, identify
@@ -34,8 +35,6 @@ class Intake:
         "_is_streamed",
         "_start_as_asked",
         "_start_uncoded",
-        "client_request_id",
-        "client_retry",
         "content_type",
         "credential_line",
         "expects_continue",
@@ -46,7 +45,7 @@ class Intake:
         "is_repeatable",
         "message",
         "method",
-        "path",
+        "opened",
         "route",
         "speaker",
         "trace_state",
@@ -87,15 +86,32 @@ class Intake:
         self.has_length = b"content-length" in noted
         self._is_streamed = noted.get(b"content-type", b"").lower().startswith(_STREAMED_TYPES)
         self.speaker: Speaker = identify(head, route.query, names, hash_key)
-        self.path = clean(route.path[:PATH_CHARACTERS_MAX]) or "/"
         self.traceparent = noted.get(b"traceparent")
         self.trace_state = parse_tracestate(noted.get(b"tracestate"))
-        self.client_request_id = clean(head.text(b"x-client-request-id"))
         retry = noted.get(b"x-stainless-retry-count", b"")
-        self.client_retry = int(retry) if retry.isdigit() and len(retry) < 5 else None
         self.credential_line = b""
         if upstream.api_key is not None and credential_of(head, route.query) is None:
             self.credential_line = upstream.credential_line(route.dialect.name)
+        said = self.speaker.identity
+        self.opened = Opened(
+            call_id="",
+            started_at_ns=0,
+            upstream=upstream.name,
+            dialect=route.dialect.name,
+            provider=upstream.provider,
+            method=self.method[:16],
+            path=clean(route.path[:PATH_CHARACTERS_MAX]) or "/",
+            operation=route.operation.name,
+            user=said.user,
+            team=said.team,
+            session=said.session,
+            tags=said.tags,
+            user_source=said.user_source,
+            key_hash=said.key_hash,
+            client_request_id=clean(head.text(b"x-client-request-id")),
+            client_retry=int(retry) if retry.isdigit() and len(retry) < 5 else None,
+        )
+        """The open record of a call with this head, but for what the call itself says."""
         self._start_as_asked: bytes | None = None
         self._start_uncoded: bytes | None = None
         self.is_repeatable = (

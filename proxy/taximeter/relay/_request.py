@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from taximeter.call import Opened
 from taximeter.dialects import Dialect, Operation, RequestFacts
 from taximeter.relay._heads import chunk, request_end
-from taximeter.relay._identity import Identity
 from taximeter.relay._intake import PEEK_BYTES, Intake
 from taximeter.relay._trace import parse_traceparent
 from taximeter.relay._upstream import Upstream
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from taximeter.relay._message import Message
     from taximeter.relay._worker import Snapshot
 
-_NOBODY = Identity(None, None, None, None, {}, None)
 _NOTHING = RequestFacts()
 
 
@@ -27,7 +27,6 @@ class Request:
 
     __slots__ = (
         "_body",
-        "_identity",
         "_opened",
         "_pieces",
         "_taken",
@@ -71,7 +70,6 @@ class Request:
         self.is_whole = True
         """Whether all of the body was here before the call went on."""
         self._traceparent: bytes | None = None
-        self._identity = _NOBODY
         self._pieces: list[bytes] = []
         self._body = b""
         self._taken = 0
@@ -116,7 +114,6 @@ class Request:
             self.facts = self.dialect.read_request(
                 self.operation, route.path, route.query, intake.content_type, body, whole
             )
-        self._identity = intake.speaker.with_body_user(self.facts.user)
 
     # -- going on ---------------------------------------------------------------------------
 
@@ -169,35 +166,26 @@ class Request:
                 method=self.message.method[:16].decode("ascii"),
                 trace_id=trace_id_of(self.call_id),
             )
-        intake, who, facts = self.intake, self._identity, self.facts
-        trace = None
+        facts = self.facts
+        changes: dict[str, object] = {
+            "call_id": self.call_id,
+            "started_at_ns": self.started_at_ns,
+            "model": facts.model,
+            "service_tier": facts.service_tier,
+            "stream": facts.stream,
+            "trace_id": trace_id_of(self.call_id),
+        }
+        user = self.intake.speaker.user_of_body(facts.user)
+        if user is not None:
+            changes["user"], changes["user_source"] = user, "body"
         if self._traceparent is not None:
             trace = parse_traceparent(self._traceparent)
-        return Opened(
-            call_id=self.call_id,
-            started_at_ns=self.started_at_ns,
-            upstream=self.upstream.name,
-            dialect=self.dialect.name,
-            provider=self.upstream.provider,
-            method=intake.method[:16],
-            path=intake.path,
-            operation=self.operation.name,
-            model=facts.model,
-            service_tier=facts.service_tier,
-            stream=facts.stream,
-            user=who.user,
-            team=who.team,
-            session=who.session,
-            tags=who.tags,
-            user_source=who.user_source,
-            key_hash=who.key_hash,
-            trace_id=trace.trace_id if trace is not None else trace_id_of(self.call_id),
-            parent_span_id=trace.parent_span_id if trace is not None else None,
-            trace_flags=trace.flags if trace is not None else 0,
-            trace_state=None if trace is None else intake.trace_state,
-            client_request_id=intake.client_request_id,
-            client_retry=intake.client_retry,
-        )
+            if trace is not None:
+                changes["trace_id"] = trace.trace_id
+                changes["parent_span_id"] = trace.parent_span_id
+                changes["trace_flags"] = trace.flags
+                changes["trace_state"] = self.intake.trace_state
+        return replace(self.intake.opened, **changes)
 
     def release(self) -> None:
         """Give back the memory the body took."""
