@@ -70,14 +70,11 @@ class Head:
         end = said.find(b"\r\n")
         self.status = status
         self.reason = said[13:end]
-        (
-            self.lines,
-            self.content_type,
-            self.content_encoding,
-            length,
-            coding,
-            options,
-        ) = answer_fields(said, end + 2)
+        fields = answer_fields(said, end + 2)
+        self.lines = fields.passed
+        self.content_type = fields.content_type
+        self.content_encoding = fields.content_encoding
+        options, coding, length = fields.connection, fields.coding, fields.length
         self.framing = CLOSE
         self.length: int | None = None
         if coding is not None:

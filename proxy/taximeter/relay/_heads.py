@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from http import HTTPStatus
-from typing import NamedTuple
+
+import msgspec
 
 HOP_BY_HOP = frozenset(
     {
@@ -169,7 +170,7 @@ _READ_IN_ANSWERS = re.compile(
 """The fields of an answer that are taken out or read, in lower case."""
 
 
-class AnswerFields(NamedTuple):
+class AnswerFields(msgspec.Struct):
     """An answer's fields, or its trailers': what goes on to the client, and what they say."""
 
     passed: bytes

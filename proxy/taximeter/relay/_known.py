@@ -17,7 +17,8 @@ asked for within two generations, and at `HEADS_MAX`.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+
+import msgspec
 
 from taximeter.relay._intake import Intake
 
@@ -27,13 +28,14 @@ GENERATION_SECONDS = 60.0
 KEPT_BYTES_MAX = 8 * 1024
 """Length of a head that is kept."""
 
-_LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ([1-9][0-9]{0,8})\r\n")
+_LENGTH_FIELD = b"\r\nContent-Length: "
+_DIGITS_MAX = 9
 _TRACE_FIELD = b"\r\ntraceparent: "
 _TRACE = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\r\n")
 _TRACE_BYTES = 55
 
 
-class Cut(NamedTuple):
+class Cut(msgspec.Struct):
     """A head, cut into what must be equal and what may differ."""
 
     key: bytes
@@ -45,12 +47,16 @@ class Cut(NamedTuple):
 def cut(data: bytes) -> Cut | None:
     """Cut the head that `data` begins with; None if it is not whole, or of no usual form."""
     end = data.find(b"\r\n\r\n", 0, KEPT_BYTES_MAX)
-    if end < 0:
+    start = data.find(_LENGTH_FIELD, 0, end + 2)
+    if start < 0:
+        start = data.find(_LENGTH_FIELD.lower(), 0, end + 2)
+    if end < 0 or start < 0:
         return None
-    length = _LENGTH.search(data, 0, end + 2)
-    if length is None:
+    start += len(_LENGTH_FIELD)
+    stop = data.find(b"\r\n", start)
+    digits = data[start:stop]
+    if not digits.isdigit() or len(digits) > _DIGITS_MAX or digits.startswith(b"0"):
         return None
-    start, stop = length.span(1)
     key = data[:start] + data[stop : end + 2]
     traceparent = None
     at = key.find(_TRACE_FIELD)
@@ -60,7 +66,7 @@ def cut(data: bytes) -> Cut | None:
             return None
         traceparent = key[at : at + _TRACE_BYTES]
         key = key[:at] + key[at + _TRACE_BYTES :]
-    return Cut(key, int(length[1]), traceparent, end + 4)
+    return Cut(key, int(digits), traceparent, end + 4)
 
 
 class KnownHeads:
