@@ -100,5 +100,9 @@ class KnownHeads:
             self._began = now
             self._age()
 
+    def forget(self) -> None:
+        """Forget all of them."""
+        self._old, self._young = {}, {}
+
     def _age(self) -> None:
         self._old, self._young = self._young, {}

@@ -210,6 +210,8 @@ class RelayWorker:
 
     def _begin_recording(self, begun: Begun) -> None:
         self.hash_key = begun.hash_key
+        for snapshot in self.snapshots:
+            snapshot.heads.forget()  # what is known of them names keys by the hash of before
         self.books.begin(begun.journal)
 
     def _let_go_of_retired(self) -> None:

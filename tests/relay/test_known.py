@@ -1,0 +1,205 @@
+"""Heads that were seen before: taken for the same only where llhttp would say the same."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from taximeter.call import Closed
+from taximeter.relay._intake import Intake
+from taximeter.relay._known import GENERATION_SECONDS, HEADS_MAX, KnownHeads, cut
+from tests.relay.bench import bench, fields_of
+from tests.relay.test_client_bytes import INNER, POST, REFUSED
+
+FIELDS = b"Authorization: Bearer sk-known\r\nX-Stainless-Retry-Count: 0\r\n"
+TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+TRACE_BEFORE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
+
+
+def said(body: bytes, *, trace: bytes = TRACE, length: bytes | None = None) -> bytes:
+    """Give a request as a program makes it again and again."""
+    stated = b"%d" % len(body) if length is None else length
+    head = POST + FIELDS + b"traceparent: " + trace + b"\r\nContent-Length: " + stated
+    return head + b"\r\n\r\n" + body
+
+
+def test_a_head_is_cut_at_its_length_and_its_trace() -> None:
+    """Two requests of a program differ in nothing but what is cut out."""
+    first, second = cut(said(b"hello")), cut(said(b"hello, world", trace=TRACE_BEFORE))
+    assert first is not None
+    assert second is not None
+    assert first.key == second.key
+    assert (first.length, second.length) == (5, 12)
+    assert (first.traceparent, second.traceparent) == (TRACE, TRACE_BEFORE)
+    assert said(b"hello")[first.body_start :] == b"hello"
+
+
+@pytest.mark.parametrize("length", [b"", b"0", b"05", b"+5", b"-5", b"0x5", b"5, 5", b"1" * 10])
+def test_what_is_no_plain_length_is_not_cut(length: bytes) -> None:
+    """H1: a length of any other form is left to the parser."""
+    assert cut(said(b"hello", length=length)) is None
+
+
+@pytest.mark.parametrize(
+    "trace", [b"", b"00-1", TRACE.upper(), TRACE + b"-more", TRACE[:-1] + b"\r"]
+)
+def test_what_is_no_plain_trace_is_not_cut(trace: bytes) -> None:
+    """A trace of any other form is left to the parser."""
+    assert cut(said(b"hello", trace=trace)) is None
+
+
+def test_any_other_difference_is_another_head() -> None:
+    """H1: of all other bytes each counts, wherever it stands."""
+    usual = said(b"hello")
+    known = cut(usual)
+    assert known is not None
+    for place in range(usual.index(TRACE)):
+        other = usual[:place] + bytes([usual[place] ^ 1]) + usual[place + 1 :]
+        found = cut(other)
+        assert found is None or found.key != known.key, place
+
+
+async def test_a_known_head_makes_the_same_call(tmp_path: Path) -> None:
+    """C1: upstream bytes and record of a call are the same, its head parsed or known."""
+    async with bench(tmp_path) as made:
+        client = await made.client()
+        for _ in range(3):
+            await client.say(said(b'{"model":"m","user":"u"}'))
+            assert (await client.answer())[0] == 200
+        await made.until(lambda: len(made.closed) == 3)
+        bodies = bytes(made.lines[0].received).split(b"POST ")[1:]
+        assert len(bodies) == 3
+        assert len(set(bodies)) == 1
+        parsed, *known = [record.opened for record in made.closed]
+        for opened in known:
+            for field in parsed.__struct_fields__:
+                if field not in ("call_id", "started_at_ns"):
+                    assert getattr(opened, field) == getattr(parsed, field), field
+        assert parsed.trace_id is not None
+        assert TRACE.split(b"-")[1].decode() == parsed.trace_id
+        assert parsed.key_hash is not None
+        assert parsed.user == "u"
+
+
+async def test_each_call_keeps_its_own_length_and_trace(tmp_path: Path) -> None:
+    """M2: what may differ is this call's own, not that of the call the head is known from."""
+    async with bench(tmp_path) as made:
+        client = await made.client()
+        for body, trace in ((b"{}", TRACE), (b'{"model":"other"}', TRACE_BEFORE)):
+            await client.say(said(body, trace=trace))
+            assert (await client.answer())[0] == 200
+        await made.until(lambda: len(made.closed) == 2)
+        second = made.closed[1]
+        assert second.request_bytes == len(b'{"model":"other"}')
+        assert second.opened.model == "other"
+        assert second.opened.trace_id == TRACE_BEFORE.split(b"-")[1].decode()
+        assert second.opened.trace_flags == 0
+        assert bytes(made.lines[0].received).endswith(b'\r\n\r\n{"model":"other"}')
+
+
+@pytest.mark.parametrize("cuts", ["head and body", "inside the body", "inside the head", "bytes"])
+async def test_a_known_head_may_come_in_pieces(tmp_path: Path, cuts: str) -> None:
+    """C1: however a request behind a known head is cut, the upstream gets the same."""
+    whole = said(b"hello")
+    middle = {
+        "head and body": whole.index(b"\r\n\r\n") + 4,
+        "inside the body": len(whole) - 2,
+        "inside the head": 20,
+    }
+    async with bench(tmp_path) as made:
+        client = await made.client()
+        await client.say(whole)
+        assert (await client.answer())[0] == 200
+        if cuts == "bytes":
+            pieces = [whole[place : place + 1] for place in range(len(whole))]
+        else:
+            pieces = [whole[: middle[cuts]], whole[middle[cuts] :]]
+        for piece in pieces:
+            await client.say(piece)
+            await asyncio.sleep(0.01 if cuts != "bytes" else 0)
+        assert (await client.answer())[0] == 200
+        first, second = bytes(made.lines[0].received).split(b"POST ")[1:]
+        assert first == second
+
+
+async def test_requests_sent_ahead_of_a_known_one_are_answered_in_turn(tmp_path: Path) -> None:
+    """C7: what follows a known request in the same read is the next one, and the one after."""
+    async with bench(tmp_path) as made:
+        client = await made.client()
+        await client.say(said(b"first"))
+        assert (await client.answer())[0] == 200
+        await client.say(said(b"second") + said(b"third") + INNER)
+        for _ in range(3):
+            assert (await client.answer())[0] == 200
+        received = b"".join(bytes(line.received) for line in made.lines)
+        assert received.index(b"first") < received.index(b"second") < received.index(b"third")
+        assert received.count(b"GET /v1/smuggled") == 1
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_a_known_head_opens_no_door(tmp_path: Path, name: str) -> None:
+    """H1: what is refused on a new connection is refused behind a head that is known, too."""
+    async with bench(tmp_path) as made:
+        client = await made.client()
+        for _ in range(2):
+            await client.say(POST + b"Content-Length: 5\r\n\r\nhello")
+            assert (await client.answer())[0] == 200
+        before = len(made.lines[0].received)
+        await client.say(REFUSED[name])
+        heard = await client.rest()
+        assert heard[:10] == b"HTTP/1.1 4" or heard[:12] == b"HTTP/1.1 505"
+        assert heard.count(b"x-taximeter-error") == 1, "more than one answer"
+        assert fields_of(heard.partition(b"\r\n\r\n")[0] + b"\r\n\r\n")[b"connection"] == [b"close"]
+        sent = b"".join(bytes(line.received) for line in made.lines)[before:]
+        assert b"smuggled" not in sent
+        assert not sent or not sent.endswith(b"0\r\n\r\n")
+
+
+async def test_an_answer_before_the_end_of_a_known_body_ends_the_connection(
+    tmp_path: Path,
+) -> None:
+    """C7: what is left of a body whose call is over is not taken for a request."""
+    async with bench(tmp_path) as made:
+        client = await made.client()
+        await client.say(said(b"hello"))
+        assert (await client.answer())[0] == 200
+        await client.say(said(b"x" * 10, length=b"200000")[:-5])
+        await made.until(lambda: len(made.worker.exchanges) == 1)
+        exchange = next(iter(made.worker.exchanges))
+        exchange.interrupt()
+        await client.say(INNER * 3)
+        heard = await client.rest()
+        assert heard.startswith(b"HTTP/1.1 503 ")
+        assert heard.count(b"HTTP/1.1") == 1
+        assert b"smuggled" not in b"".join(bytes(line.received) for line in made.lines)
+        assert all(isinstance(record, Closed) for record in made.closed)
+
+
+async def test_what_is_known_is_forgotten(tmp_path: Path) -> None:
+    """Heads hold credentials: they are kept for two generations, and no more than so many."""
+    async with bench(tmp_path) as made:
+        client = await made.client()
+        await client.say(said(b"hello"))
+        assert (await client.answer())[0] == 200
+        heads = made.worker.snapshot.heads
+        head = cut(said(b"hello"))
+        assert head is not None
+        intake = heads.get(head.key)
+        assert isinstance(intake, Intake)
+    known = KnownHeads()
+    known.keep(b"a", intake)
+    known.tick(GENERATION_SECONDS)
+    assert known.get(b"a") is intake
+    known.tick(2 * GENERATION_SECONDS)
+    assert known.get(b"a") is intake, "asked for in the generation before"
+    known.tick(3 * GENERATION_SECONDS)
+    known.tick(4 * GENERATION_SECONDS)
+    assert known.get(b"a") is None
+    for number in range(3 * HEADS_MAX):
+        known.keep(b"%d" % number, intake)
+    kept = sum(known.get(b"%d" % number) is not None for number in range(HEADS_MAX))
+    assert kept == 0
+    known.forget()
+    assert known.get(b"%d" % (3 * HEADS_MAX - 1)) is None
