@@ -13,11 +13,12 @@ import pytest
 from taximeter.call import TRANSITIONS, CallIds, Fact, Outcome, Phase, is_legal
 from taximeter.dialects import dialect_for
 from taximeter.relay._budget import ByteBudget
+from taximeter.relay._decoders import DECODED_BYTES_MAX
 from taximeter.relay._errors import Refused
 from taximeter.relay._heads import RequestHead, answer_fields, field_plan
 from taximeter.relay._identity import IdentityHeaders, identify
 from taximeter.relay._routing import Routes
-from taximeter.relay._tap import DECODED_BYTES_MAX, KEPT_BLOCK_BYTES, TAIL_BYTES_MAX, Tap, zstd
+from taximeter.relay._tap import KEPT_BLOCK_BYTES, TAIL_BYTES_MAX, Tap
 from taximeter.relay._trace import parse_traceparent
 
 # == the table of transitions ===================================================================
@@ -237,12 +238,11 @@ def tap_for(encoding: str = "", *, kept: int = 65536, budget: ByteBudget | None 
         OPENAI,
         CHAT,
         "openai",
-        status=200,
-        content_type="application/json",
-        content_encoding=encoding,
-        drop_usage=False,
-        kept_bytes_max=kept,
-        budget=budget or ByteBudget(1 << 20),
+        200,
+        "application/json",
+        encoding,
+        kept,
+        budget or ByteBudget(1 << 20),
     )
 
 

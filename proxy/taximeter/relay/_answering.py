@@ -15,7 +15,7 @@ from taximeter.relay._asking import Asking
 from taximeter.relay._chunks import MalformedAnswer
 from taximeter.relay._course import RELAYING
 from taximeter.relay._splice import Splice
-from taximeter.relay._tap import Tap
+from taximeter.relay._stream_tap import StreamTap, tap_for
 from taximeter.relay._tunnel import Tunnel
 
 REFUSAL_BYTES_MAX = 64 * 1024
@@ -82,7 +82,7 @@ class Answering(Asking):
             if body:
                 self.last_out_ns = now
                 self._delivery.write(body)
-                if tap is not None and tap.first_token_ns is not None:
+                if isinstance(tap, StreamTap):
                     self._maybe_splice(tap)
             else:
                 self._delivery.flush()
@@ -108,22 +108,21 @@ class Answering(Asking):
 
     def _open_answer(self, head: Head) -> None:
         request, worker = self._request, self.worker
-        self._content_type = head.content_type
         dropping = self._usage_asked and head.status < 400
         limits = worker.snapshot.settings.relay
-        self._tap = tap = Tap(
+        self._tap = tap = tap_for(
             request.dialect,
             request.operation,
             request.upstream.provider,
             status=head.status,
-            content_type=self._content_type,
+            content_type=head.content_type,
             content_encoding=head.content_encoding,
             drop_usage=dropping,
             kept_bytes_max=limits.tap_bytes_max,
             budget=worker.tap_budget,
         )
         if tap.is_stream and limits.ping_seconds > 0 and not head.content_encoding:
-            self._ping = request.dialect.ping(request.operation, self._content_type)
+            self._ping = request.dialect.ping(request.operation, head.content_type)
         self._go(RELAYING)
         sized = head.framing is LENGTH and not (dropping and tap.is_stream)
         self._delivery.begin(head, self._our_fields(), sized=sized, closing=worker.draining)
@@ -131,14 +130,11 @@ class Answering(Asking):
     def _our_fields(self) -> bytes:
         """Give the header fields that tell the client what this call was."""
         stages = self._stages
-        queue = stages.get(_QUEUE, 0) // 1000
-        connect = stages.get(_CONNECT, 0) // 1000
-        first_byte = stages.get(_FIRST_BYTE, 0) // 1000
         return _OUR_FIELDS % (
             self.call_id.encode(),
-            *(queue // 1000, queue % 1000),
-            *(connect // 1000, connect % 1000),
-            *(first_byte // 1000, first_byte % 1000),
+            *divmod(stages.get(_QUEUE, 0) // 1000, 1000),
+            *divmod(stages.get(_CONNECT, 0) // 1000, 1000),
+            *divmod(stages.get(_FIRST_BYTE, 0) // 1000, 1000),
         )
 
     def _complete(self, body: bytes) -> None:
@@ -177,16 +173,16 @@ class Answering(Asking):
 
     # -- a stream under way ------------------------------------------------------------------
 
-    def _maybe_splice(self, tap: Tap) -> None:
+    def _maybe_splice(self, tap: StreamTap) -> None:
         """Leave the stream to the short way from here on, if nothing about it is unusual."""
+        if not tap.is_steady:
+            return
         side, parser, client = self._leg.side, self._leg.parser, self._client.transport
         if (
             side is not None
             and parser is not None
             and parser.chunks is not None
             and client is not None
-            and tap.reader is not None
-            and tap.is_steady
             and self._delivery.takes_events
             and not self._closed
         ):

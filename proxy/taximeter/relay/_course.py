@@ -47,7 +47,6 @@ class Course:
         "_client",
         "_closed",
         "_collected",
-        "_content_type",
         "_delivery",
         "_drain_deadline_ns",
         "_drained_bytes",
@@ -113,7 +112,6 @@ class Course:
         self._stages: dict[Stage, int] = {}
         self._facts: set[Fact] = set()
         self._leg = Leg(self._started_ns)
-        self._content_type = ""
         self.response_bytes = 0
 
     @property
@@ -182,7 +180,7 @@ class Course:
         if at_boundary and self._delivery.takes_events:
             words = PROBLEMS[code].message.format(detail=request.upstream.name)
             event = request.dialect.error_event(
-                request.operation, self._content_type, code, words, self.call_id
+                request.operation, tap.content_type, code, words, self.call_id
             )
             if event is not None:
                 self._delivery.write(event)

@@ -9,6 +9,7 @@ from taximeter.call import Attempt, Closed, Fact, Opened, Outcome, Stage
 from taximeter.counting import CountJob
 from taximeter.dialects import AnswerFacts
 from taximeter.relay._settle import UsageFinding, count_job, find_usage
+from taximeter.relay._stream_tap import StreamTap
 
 if TYPE_CHECKING:
     from taximeter.relay._answer import Head
@@ -21,7 +22,7 @@ _FIRST_TOKEN, _STREAM, _SETTLE = Stage.FIRST_TOKEN, Stage.STREAM, Stage.SETTLE
 def answer_stages(stages: dict[Stage, int], first_byte_ns: int, tap: Tap, now_ns: int) -> None:
     """Fill in the stages that follow the first byte."""
     since = first_byte_ns
-    if tap.first_token_ns is not None:
+    if isinstance(tap, StreamTap) and tap.first_token_ns is not None:
         stages[_FIRST_TOKEN] = tap.first_token_ns - since
         since = tap.first_token_ns
     stages[_STREAM] = max(0, now_ns - since)

@@ -18,7 +18,7 @@ import time
 from typing import TYPE_CHECKING
 
 from taximeter.relay._chunks import MalformedAnswer
-from taximeter.relay._tap import ARRIVALS_MAX
+from taximeter.relay._stream_tap import ARRIVALS_MAX
 
 if TYPE_CHECKING:
     import asyncio
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from taximeter.relay._answer import AnswerParser
     from taximeter.relay._answering import Answering
     from taximeter.relay._chunks import ChunkedBody
-    from taximeter.relay._tap import Tap
+    from taximeter.relay._stream_tap import StreamTap
 
 _now = time.monotonic_ns
 
@@ -42,7 +42,7 @@ class Splice:
         exchange: Answering,
         parser: AnswerParser,
         chunks: ChunkedBody,
-        tap: Tap,
+        tap: StreamTap,
         reader: StreamReader,
         transport: asyncio.Transport,
     ) -> None:
