@@ -13,7 +13,7 @@ import pytest
 from taximeter.call import TRANSITIONS, CallIds, Fact, Outcome, Phase, is_legal
 from taximeter.dialects import dialect_for
 from taximeter.relay._budget import ByteBudget
-from taximeter.relay._decoders import DECODED_BYTES_MAX
+from taximeter.relay._decoders import DECODED_BYTES_MAX, zstd
 from taximeter.relay._errors import Refused
 from taximeter.relay._heads import RequestHead, answer_fields, field_plan
 from taximeter.relay._identity import IdentityHeaders, identify

@@ -192,7 +192,7 @@ class Course:
             return
         self._attempt_error = code
         self._leg.let_go(reusable=False)
-        if self.phase is not RELAYING:
+        if self.phase is not RELAYING and not self._closed:
             self._fail(Refused(code, self._request.upstream.name))
             return
         self._finishing = True

@@ -12,6 +12,8 @@ try:
 except ImportError:  # Python < 3.14
     from backports import zstd  # type: ignore[no-redef,unused-ignore]
 
+__all__ = ["DECODED_BYTES_MAX", "Decoder", "Unreadable", "decoder_for", "zstd"]
+
 DECODED_BYTES_MAX = 64 * 1024 * 1024
 """Bytes a compressed answer may grow to before the tap gives up on reading it."""
 

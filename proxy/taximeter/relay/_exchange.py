@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from taximeter.call import Outcome, Stage
 from taximeter.relay._answering import Answering
-from taximeter.relay._course import ADMITTING, ATTEMPTING, RECEIVING, RELAYING
+from taximeter.relay._course import ADMITTING, ATTEMPTING, ENDED, RECEIVING, RELAYING
 from taximeter.relay._errors import Refused
 from taximeter.relay._intake import PEEK_BYTES, Intake
 
@@ -241,7 +241,7 @@ class Exchange(Answering):
         elif self.phase is ATTEMPTING:
             if idle > timeouts.first_byte_seconds * 1e9:
                 self.upstream_failed("upstream_first_byte_timeout")
-        elif self.phase is RELAYING and self._tunnel is None:
+        elif self.phase in (RELAYING, ENDED) and self._tunnel is None:
             if idle > timeouts.idle_seconds * 1e9:
                 self.upstream_failed("upstream_idle_timeout")
             elif self._ping is not None and now - self.last_out_ns > limits.ping_seconds * 1e9:
