@@ -432,3 +432,39 @@ def test_only_event_streams_are_streams(media: str) -> None:
     dialect = dialect_for("openai", CHAT)
     operation = dialect.operation("POST", CHAT)
     assert dialect.stream_reader(operation, None, media, False) is None
+
+
+PADDED = (
+    '{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m","choices":'
+    '[{"index":0,"delta":{"content":"%s"},"logprobs":null,"finish_reason":null}],"usage":null,'
+    '"obfuscation":"%s"}'
+)
+
+
+def padded(content: str, padding: str) -> bytes:
+    """Give a chunk as OpenAI sends it: with random text to hide how long its token is."""
+    return b"data: " + (PADDED % (content, padding)).encode() + b"\n\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "dull"),
+    [
+        (padded(" world", "Xy12"), True),
+        (padded("", ""), True),
+        (padded("a", 'x","usage":{"prompt_tokens":1,"total_tokens":1},"y":"z'), False),
+        (padded('a"},"finish_reason":"stop","x":{"y":"b', "x"), False),
+        (padded("a", "x")[:-1] + b"data: 1\n\n", False),
+        (padded("a", "x") + padded("b", "y"), False),
+        (padded("a\\n", "x"), True),
+        (padded("a", "x").replace(b"null", b"NULL", 1), True),
+        (padded("a", "x").replace(b"[{", b"[\r{"), False),
+    ],
+)
+def test_padding_does_not_hide_what_a_chunk_says(said: bytes, dull: bool) -> None:
+    """A chunk that differs from the last in text and padding alone is passed on unread."""
+    reader = reader_of("openai", CHAT)
+    for text in ("Hello", "there"):
+        reader.feed(padded(text, "abc"))
+    assert reader.is_steady
+    assert reader.is_dull(padded(" once", "more"))
+    assert reader.is_dull(said) is dull

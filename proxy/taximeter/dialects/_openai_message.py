@@ -26,6 +26,7 @@ from taximeter.dialects._json import (
     word,
 )
 from taximeter.dialects._openai_usage import read_usage
+from taximeter.dialects._openai_usual import read_usual_usage
 
 
 class Message(msgspec.Struct):
@@ -81,7 +82,11 @@ def note_message(facts: AnswerFacts, message: Message, provider: str | None) -> 
         facts.response_id = facts.response_id or name(groq.get("id"))
         facts.error = error_code(groq.get("error")) or facts.error
     if is_set(message.usage):
-        note_usage(facts, tree(message.usage), provider)
+        usual = read_usual_usage(message.usage, provider) if facts.usage is None else None
+        if usual is not None:
+            facts.usage, facts.raw_usage = usual
+        else:
+            note_usage(facts, tree(message.usage), provider)
     if is_set(message.tool_usage):
         searches = mapping(mapping(tree(message.tool_usage)).get("web_search"))
         if (found := _usage.count(searches.get("num_requests"))) is not None:

@@ -59,6 +59,9 @@ _TELLING: Final = re.compile(rb'"(?:usage|error|finish_reason)"(?!\s*:\s*null\b)
 _ENDING: Final = re.compile(rb'"finish_reason"(?!\s*:\s*null\b)')
 
 _CONTENT: Final = b'"content":"'
+_PADDING: Final = b'"obfuscation":"'
+"""Random text by which OpenAI hides how long a token is: the last member of its chunks."""
+_CLOSE: Final = b'"}\n\n'
 _REMEMBERED_BYTES_MAX: Final = 2048
 """Chunks longer than this are not taken for a pattern."""
 
@@ -72,7 +75,7 @@ class OpenAiReader(SseReader):
         super().__init__(drop_usage)
         self._provider = provider
         self._before = self._after = b""
-        """What stood before and after the content of the last dull chunk."""
+        """What stood before and after the content of the last dull chunk, up to its padding."""
         self._chunks = False
         """Chunks with `choices` have been seen: this is a chat or a completion."""
         self._image_done = False
@@ -82,17 +85,23 @@ class OpenAiReader(SseReader):
 
     def is_dull(self, data: bytes) -> bool:
         """See `StreamReader.is_dull`."""
-        before = self._before
-        if before and data.startswith(before) and data.endswith(self._after):
-            # The same as a chunk found dull before, but for what stands in its content: that is
-            # text up to where the rest begins, and no line ends in it.
-            content, size = len(before), len(data)
-            if (
-                data.find(b'"', content) == size - len(self._after)
-                and data.find(b"\n", content) == size - 2
-                and data.find(b"\r", content) < 0
-            ):
-                return True
+        before, after = self._before, self._after
+        if before and data.startswith(before):
+            # The same as a chunk found dull before, but for what stands in its content (and in
+            # its padding): that is text up to where the rest begins, and no line ends in it.
+            size, content = len(data), len(before)
+            end = data.find(b'"', content)
+            if data.startswith(after, end):
+                end += len(after)
+                if end < size:
+                    end = data.find(b'"', end)
+                    end = end + len(_CLOSE) if data.startswith(_CLOSE, end) else -1
+                if (
+                    end == size
+                    and data.find(b"\n", content) == size - 2
+                    and data.find(b"\r", content) < 0
+                ):
+                    return True
         if data[-3:] != b"}\n\n" or data.find(b"\r") >= 0:
             return False
         if self._chunks and data[:5] == b"data:":
@@ -117,7 +126,11 @@ class OpenAiReader(SseReader):
         start += len(_CONTENT)
         end = data.find(b'"', start)
         if end > start and b"\\" not in data[start:end]:
-            self._before, self._after = data[:start], data[end:]
+            after = data[end:]
+            padding = after.find(_PADDING)
+            if padding >= 0 and after.endswith(_CLOSE):
+                after = after[: padding + len(_PADDING)]
+            self._before, self._after = data[:start], after
 
     def _read_event(self, event: bytes, data: bytes) -> bool:
         if data.startswith(b"[DONE]"):

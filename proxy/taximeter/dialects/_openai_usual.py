@@ -97,10 +97,7 @@ def read_usual_answer(body: bytes, provider: str | None) -> AnswerFacts | None:
         answer = _answer_decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    if not answer.usage or provider in _PECULIAR_PROVIDERS:
-        return None
-    text = bytes(answer.usage)
-    usage = _read_figures(text)
+    usage = read_usual_usage(answer.usage, provider) if answer.usage else None
     name, model, tier = answer.id, answer.model, answer.service_tier
     if (
         usage is None
@@ -108,8 +105,6 @@ def read_usual_answer(body: bytes, provider: str | None) -> AnswerFacts | None:
         or not (model is None or model.isprintable())
     ):
         return None
-    if b" " in text or b"\n" in text or b"\t" in text or b"\r" in text:
-        text = msgspec.json.encode(msgspec.json.decode(text))
     reason = None
     for choice in answer.choices:
         found = choice.finish_reason
@@ -119,10 +114,21 @@ def read_usual_answer(body: bytes, provider: str | None) -> AnswerFacts | None:
         response_model=model,
         service_tier=tier if tier is None or tier == "default" else word(tier),
         finish_reason=reason,
-        usage=usage,
-        raw_usage=text.decode("ascii"),
+        usage=usage[0],
+        raw_usage=usage[1],
         final=True,
     )
+
+
+def read_usual_usage(raw: msgspec.Raw, provider: str | None) -> tuple[Usage, str] | None:
+    """Read a usage object and its compact text; None if anything is out of the ordinary."""
+    text = bytes(raw)
+    usage = _read_figures(text)
+    if usage is None or provider in _PECULIAR_PROVIDERS:
+        return None
+    if b" " in text or b"\n" in text or b"\t" in text or b"\r" in text:
+        text = msgspec.json.encode(msgspec.json.decode(text))
+    return usage, text.decode("ascii")
 
 
 def _read_figures(text: bytes) -> Usage | None:

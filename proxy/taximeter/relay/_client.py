@@ -347,7 +347,8 @@ class ClientSide(asyncio.Protocol):
             self.idle_since = now
             if self._head_begun:
                 self.head_since = now
-            self._pace_reading()
+            if self._reading_paused:
+                self._pace_reading()
 
     def _next(self) -> None:
         if self.transport is None or self._exchange is not None or not self._waiting:

@@ -15,6 +15,10 @@ decision and its record. The order that the books hang on:
 For a stream the last byte is its end marker: once the tap has seen it in what is about to be
 released, the close record is written first. With `always`, "written" means power-safe, and the
 bytes are held until it is.
+
+The life is told in four parts, each of which goes on from the one before: where a call stands and
+how it ends (`_course`), its way upstream (`_asking`), its answer (`_answering`), and here what its
+client and the worker do to it.
 """
 
 from __future__ import annotations
