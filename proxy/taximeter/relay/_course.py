@@ -294,7 +294,9 @@ class Course:
             self.fault(error)
 
     def _log_fault(self, error: Exception) -> None:
-        log.error("A call met a fault of ours.", exc_info=error, extra={"call_id": self.call_id})
+        trace_id = self._opened.trace_id if self._opened is not None else None
+        named = {"call_id": self.call_id, "trace_id": trace_id}
+        log.error("A call met a fault of ours.", exc_info=error, extra=named)
         self.worker.faults += 1
 
     def fault(self, error: Exception) -> None:
