@@ -8,6 +8,7 @@ its alerts are shown and sent nowhere.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def alertmanager_text(channels: Mapping[str, Any], *, templates: str = TEMPLATES
     teams = {name: given for name, given in channels["teams"].items() if given}
     group_times = {key: routing[key] for key in ("group_wait", "group_interval")}
     own_routes = [
-        {"receiver": f"team-{name}", "matchers": [f'team="{name}"'], "continue": True}
+        {"receiver": f"team-{name}", "matchers": [f"team={json.dumps(name)}"], "continue": True}
         for name in teams
     ]
     content = {

@@ -9,7 +9,8 @@ once: what is not named must be silent. A case is a mapping of
 - `step`: another distance between values and evaluations, for cases of days and weeks; these look
   at the rules of their own file only, for time's sake,
 - `at`: by time, `firing` and `silent`. Who fires is a name, or a mapping of the alert, its labels
-  (without those that every alert has), its summary and its description, all of them exact. Who is
+  (without those that every alert has), its summary and its description, all of them exact; its
+  severity, where it has several. Who is
   silent on purpose is named: the case is that alert's case of silence.
 
 Where a case has no `up` of its own, one instance is up throughout.
@@ -63,9 +64,7 @@ def load_cases() -> list[Case]:
     ]
 
 
-def promtool_text(
-    cases: list[Case], step: str, rule_files: list[str], alerts: dict[tuple[str, str], Alert]
-) -> str:
+def promtool_text(cases: list[Case], step: str, rule_files: list[str], alerts: list[Alert]) -> str:
     """Give the file for `promtool test rules` of all cases with one step."""
     tests = [_test(case, alerts) for case in cases if case.step == step]
     return yaml.safe_dump(
@@ -73,13 +72,13 @@ def promtool_text(
     )
 
 
-def _test(case: Case, alerts: dict[tuple[str, str], Alert]) -> dict[str, Any]:
+def _test(case: Case, alerts: list[Alert]) -> dict[str, Any]:
     series = dict(case.series)
     if not any(re.match(r"up\b", name) for name in series):
         series[_UP] = "1x10000"
     by_time: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for time, said in case.firing():
-        alert = alerts[said["alert"], said.get("labels", {}).get("window", "")]
+        alert = _said(said, alerts)
         by_time.setdefault((time, alert.name), []).append(
             {
                 "exp_labels": {**said.get("labels", {}), **_static(alert)},
@@ -101,6 +100,19 @@ def _test(case: Case, alerts: dict[tuple[str, str], Alert]) -> dict[str, Any]:
         ],
         "promql_expr_test": [_only(time, said) for time, said in case.at.items()],
     }
+
+
+def _said(said: dict[str, Any], alerts: list[Alert]) -> Alert:
+    """Find which alert is meant, by its name, its window and its severity."""
+    window = said.get("labels", {}).get("window")
+    (found,) = (
+        alert
+        for alert in alerts
+        if alert.name == said["alert"]
+        and alert.labels.get("window") == window
+        and said.get("severity", alert.severity) == alert.severity
+    )
+    return found
 
 
 def _only(time: str, said: dict[str, list[Any]]) -> dict[str, Any]:

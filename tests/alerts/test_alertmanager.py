@@ -67,6 +67,19 @@ def test_amtool_takes_every_kind_of_channel(full: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_a_team_may_be_called_what_it_likes(tmp_path: Path) -> None:
+    """A name with quotes or spaces is matched as it is, and breaks nothing."""
+    name = 'R&D "new"'
+    path = written(tmp_path, teams={name: [{"webhook": {"url": "http://127.0.0.1:9/rd"}}]})
+    assert run("amtool", "check-config", path).returncode == 0
+    (route, *_) = yaml.safe_load(path.read_text(encoding="utf-8"))["route"]["routes"]
+    assert route == {
+        "receiver": f"team-{name}",
+        "matchers": ['team="R&D \\"new\\""'],
+        "continue": True,
+    }
+
+
 def test_no_secret_stands_in_the_configuration(full: Path) -> None:
     """Secrets are named by their files, and are in the files alone."""
     text = full.read_text(encoding="utf-8")

@@ -152,6 +152,23 @@ def test_the_faster_burn_silences_the_slower_of_the_same_budget(stack: Stack) ->
     assert wait(lambda: states() == expected, 10), states()
 
 
+def test_a_spike_that_pages_silences_its_own_warning(stack: Stack) -> None:
+    """Two levels of one spike are one message; another team's is not touched."""
+    name = "TaximeterSpendSpike"
+    stack.send(alert(name, "page", {"team": "ads"}))
+    stack.receiver.wait_for(name)
+    stack.send(alert(name, "warn", {"team": "ads"}), alert(name, "warn", {"team": "search"}))
+
+    def states() -> dict[str, str]:
+        return {
+            each["labels"]["team"] + each["labels"]["severity"]: each["status"]["state"]
+            for each in stack.held()
+        }
+
+    expected = {"adspage": "active", "adswarn": "suppressed", "searchwarn": "active"}
+    assert wait(lambda: states() == expected, 10), states()
+
+
 def test_when_nothing_is_watched_only_that_is_said(stack: Stack) -> None:
     """Leftovers of a job that is gone are silent; the watchdog and foreign alerts are not."""
     stack.send(alert("TaximeterAbsent", "page", {}))
