@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from typing import Any
 
 from dashboards.preview import _charts
@@ -16,6 +17,7 @@ _CELL, _GAP = 30, 8
 """Height of a row of the grid, and the gap between two, as in Grafana."""
 _HEAD, _LEGEND = 30, 22
 NEUTRAL = "#ccccdc"
+_BOLD = re.compile(r"\*\*(.+?)\*\*")
 
 _STYLE = """
 body { margin: 0; background: #111217; color: #ccccdc; font: 13px 'DejaVu Sans', sans-serif; }
@@ -43,6 +45,8 @@ th { text-align: left; color: #8ab8ff; font-weight: 500; padding: 5px 9px; white
 td { padding: 5px 9px; border-top: 1px solid #2a2d33; white-space: nowrap; overflow: hidden;
   text-overflow: ellipsis; max-width: 250px; }
 td.n, th.n { text-align: right; }
+.words { padding: 2px 10px; line-height: 20px; color: #b5b5c2; }
+.words b { color: #ccccdc; }
 .bar { display: flex; align-items: center; padding: 4px 10px; gap: 10px; }
 .bar b { font-weight: 400; width: 38%; overflow: hidden; text-overflow: ellipsis;
   white-space: nowrap; text-align: right; }
@@ -90,7 +94,8 @@ def _inside(panel: dict[str, Any], frames: Frames, span: Span, w: int, h: int) -
     kind = panel["type"]
     series = [each for each in frames.series if each.points]
     if kind == "text":
-        return f'<div class="legend">{html.escape(panel["options"]["content"])}</div>'
+        words = _BOLD.sub(r"<b>\1</b>", html.escape(panel["options"]["content"]))
+        return f'<div class="words">{words}</div>'
     if kind == "table":
         drawn = _table(panel, frames)
     elif kind == "stat":

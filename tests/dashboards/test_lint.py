@@ -7,7 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import yaml
 
+from dashboards.kit import BOARDS
+from dashboards.kit._queries import defaults_of
 from dashboards.lint import lint
 
 Boards = dict[str, dict[str, Any]]
@@ -134,3 +137,16 @@ def test_a_metric_that_no_panel_shows_is_found(boards: Boards) -> None:
     changed = {name: board for name, board in boards.items() if name != "pipeline.json"}
     missing = [each.what for each in lint(changed) if each.rule == "metric-shown"]
     assert any("taximeter_ledger_commits_total" in what for what in missing)
+
+
+def test_boards_and_alerts_promise_the_same(boards: Boards) -> None:
+    """As shipped, the objectives of the SLO board are those that the alerts guard."""
+    thresholds = BOARDS.parent.parent / "alerts" / "thresholds.yaml"
+    objectives = yaml.safe_load(thresholds.read_text(encoding="utf-8"))["objectives"]
+    shown = defaults_of(boards["slo.json"]["templating"]["list"])
+    assert shown == {
+        "window": "30d",
+        "availability": str(objectives["availability"]),
+        "first_token": str(objectives["first_token_ratio"]),
+        "first_token_target": str(objectives["first_token_seconds"]),
+    }
