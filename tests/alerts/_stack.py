@@ -148,6 +148,7 @@ class Stack:
         target_port: int | None,
         thresholds: Mapping[str, Any] | None = None,
         channels: Mapping[str, Any] | None = None,
+        token: str | None = None,
     ) -> None:
         """Make it.
 
@@ -156,9 +157,11 @@ class Stack:
             target_port: of the console to be scraped.
             thresholds: those that differ from what ships.
             channels: more of them, as in channels.yaml.
+            token: what the console asks for.
         """
         self._folder = folder
         self._channels = channels or {}
+        self._token = token
         self._target_port = target_port
         self._thresholds = thresholds
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -283,11 +286,15 @@ class Stack:
         every = f"{int(SCRAPE_SECONDS * 1000)}ms"
         target = {"targets": [f"127.0.0.1:{self._target_port}"]}
         sent_to = {"static_configs": [{"targets": [f"127.0.0.1:{self.alertmanager_port}"]}]}
+        job: dict[str, Any] = {"job_name": "taximeter", "static_configs": [target]}
+        if self._token is not None:
+            (self._folder / "console_token").write_text(self._token, encoding="utf-8")
+            job["authorization"] = {"credentials_file": str(self._folder / "console_token")}
         content = {
             "global": {"scrape_interval": every, "scrape_timeout": every},
             "rule_files": [f"{rules}/*.yml"],
             "alerting": {"alertmanagers": [sent_to]},
-            "scrape_configs": [{"job_name": "taximeter", "static_configs": [target]}],
+            "scrape_configs": [job],
         }
         path = self._folder / "prometheus.yml"
         path.write_text(yaml.safe_dump(content), encoding="utf-8")

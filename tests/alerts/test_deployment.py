@@ -129,6 +129,9 @@ def test_the_script_makes_the_secrets_once(tmp_path: Path) -> None:
 def test_taximeter_takes_its_configuration(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The configuration of the stack, and that of the image by itself, are valid."""
     monkeypatch.setenv("CONSOLE_TOKEN", "a-token-of-some-length")
+    for variable, value in SERVICES["taximeter"]["environment"].items():
+        if variable.startswith("TAXIMETER_"):
+            monkeypatch.setenv(variable, settled(value))
     settings = load(DEPLOY / "taximeter" / name, {})
     assert settings.listen.port == 8400
     assert str(settings.data_dir) == "/var/lib/taximeter"

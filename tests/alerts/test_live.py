@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -126,19 +127,34 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """A Taximeter with its ledger in PostgreSQL, six upstreams, and a load that is well."""
+    """A Taximeter with its ledger in PostgreSQL, six upstreams, and a load that is well.
+
+    Its console asks for a token, as it does in docker-compose.yml; Prometheus has it from a file.
+    """
     folder = tmp_path_factory.mktemp("live")
     (folder / "stack").mkdir()
-    with Upstream() as upstream, PostgresServer() as postgres:
+    token = secrets.token_urlsafe(24)
+    with (
+        pytest.MonkeyPatch.context() as environment,
+        Upstream() as upstream,
+        PostgresServer() as postgres,
+    ):
+        environment.setenv("CONSOLE_TOKEN", token)
         upstreams = {
             name: {"url": upstream.url, "dialect": "openai", "provider": "fake"}
             for name in UPSTREAMS
         }
-        meter = Taximeter(folder, upstreams, ledger=postgres.make_database(), prices=PRICES)
+        meter = Taximeter(
+            folder,
+            upstreams,
+            ledger=postgres.make_database(),
+            prices=PRICES,
+            console_token_env="CONSOLE_TOKEN",
+        )
         with (
             meter,
             Load(meter.port, paused={"dear", "new"}) as load,
-            Stack(folder / "stack", meter.console_port, SHORT) as stack,
+            Stack(folder / "stack", meter.console_port, SHORT, token=token) as stack,
         ):
             yield Scene(meter, postgres, stack, load)
 
