@@ -151,7 +151,9 @@ class Exporter:
     queued: int = 2
     unsampled: int = 3
     rejected_spans: int = 4
-    dropped: dict[str, int] = field(default_factory=lambda: {"queue_full": 5, "busy": 0})
+    spool_bytes: int = 5
+    spool_bytes_max: int = 6
+    dropped: dict[str, int] = field(default_factory=lambda: {"spool_full": 5, "refused": 0})
 
 
 def test_the_recorder_s_facts_are_shown() -> None:
@@ -178,11 +180,12 @@ def test_the_recorder_s_facts_are_shown() -> None:
     assert values["taximeter_ledger_rejected_total", ()] == 2
     assert values["taximeter_sink_failures_total", ("traces",)] == 3
     assert values["taximeter_journal_bytes", ()] == 0
-    assert values["taximeter_exporter_dropped_total", ("otlp", "busy")] == 0
-    assert values["taximeter_exporter_dropped_total", ("otlp", "queue_full")] == 5
+    assert values["taximeter_exporter_dropped_total", ("otlp", "refused")] == 0
+    assert values["taximeter_exporter_dropped_total", ("otlp", "spool_full")] == 5
     assert values["taximeter_exporter_rejected_spans_total", ("otlp",)] == 4
     assert values["taximeter_exporter_queued", ("spare",)] == 0
-    assert values["taximeter_exporter_queue_max", ()] == settings().otlp.queue_calls_max
+    assert values["taximeter_exporter_spool_bytes", ("otlp",)] == 5
+    assert values["taximeter_exporter_spool_bytes_max", ("otlp",)] == 6
 
 
 def test_no_family_is_in_both_texts_and_all_are_in_one() -> None:

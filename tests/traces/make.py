@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from taximeter.call import Attempt, Outcome, Stage, Usage, UsageSource
@@ -16,6 +18,8 @@ S = 1_000_000_000
 NOTHING = Committed(frozenset(), frozenset(), {})
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
+DATA_DIR = Path("/dev/null/nowhere")
+"""Where the tracers of a test have their spools: its fixture `data_dir` says so."""
 
 
 def attempt(number: int = 1, begin_ns: int = 301 * US, **more: Any) -> Attempt:
@@ -79,9 +83,19 @@ def rejected(number: int = 1, **more: Any) -> Entry:
 def settings(url: str | None, **otlp: Any) -> Settings:
     """Make a configuration that sends traces to `url`."""
     upstreams = {"openai": {"url": "http://127.0.0.1:8765/v1", "dialect": "openai"}}
-    return Settings.model_validate({"upstreams": upstreams, "otlp": {"endpoint": url, **otlp}})
+    return Settings.model_validate(
+        {"data_dir": DATA_DIR, "upstreams": upstreams, "otlp": {"endpoint": url, **otlp}}
+    )
 
 
 def tracer(url: str | None, **otlp: Any) -> Tracer:
-    """Make a tracer that sends to `url`."""
-    return Tracer(settings(url, **otlp))
+    """Make a tracer that sends to `url`, and has begun."""
+    sink = Tracer(settings(url, **otlp))
+    sink.restore({})
+    return sink
+
+
+def tell(sink: Tracer, entries: Sequence[Entry]) -> None:
+    """Tell a tracer of a commit as the recorder does."""
+    sink.note(entries, NOTHING)
+    sink.booked(entries, NOTHING)

@@ -10,9 +10,11 @@ from taximeter.recorder import Recorder
 from tests.recorder.conftest import empty_ledger, world
 from tests.recorder.make import World, book, whole
 from tests.traces.collector import Collector, GrpcCollector, HttpCollector, attributes_of
-from tests.traces.make import NOTHING, streamed, tracer
+from tests.traces.make import streamed, tell, tracer
 
 __all__ = ["empty_ledger", "world"]
+
+pytestmark = pytest.mark.usefixtures("data_dir")
 
 
 @pytest.fixture(params=["http", "grpc"])
@@ -46,7 +48,7 @@ def test_the_resource_says_who_speaks(collector: Collector) -> None:
         service_name="meter",
         resource={"deployment.environment": "test"},
     )
-    sink.booked([streamed()], NOTHING)
+    tell(sink, [streamed()])
     sink.close()
     (group,) = collector.requests[0].message.resource_spans
     said = attributes_of(group.resource)

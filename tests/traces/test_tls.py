@@ -14,7 +14,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.traces.collector import Certificates, Collector, GrpcCollector, HttpCollector
-from tests.traces.make import NOTHING, streamed, tracer
+from tests.traces.make import streamed, tell, tracer
+
+pytestmark = pytest.mark.usefixtures("data_dir")
 
 
 @pytest.fixture(scope="module")
@@ -52,33 +54,33 @@ def collector(request: pytest.FixtureRequest, tls: Certificates) -> Iterator[Col
         yield started
 
 
-def export(collector: Any, **files: Path) -> dict[str, int]:
-    """Export a call; give what was dropped."""
+def export(collector: Any, **files: Path) -> tuple[int, int]:
+    """Export a call; give how many were taken, and how many are left."""
     sink = tracer(collector.url, protocol=collector.protocol, timeout_seconds=0.5, **files)
-    sink.booked([streamed()], NOTHING)
+    tell(sink, [streamed()])
     sink.close()
-    return {reason: count for reason, count in sink.stats.dropped.items() if count}
+    return sink.stats.exported, sink.stats.queued
 
 
 def test_a_trusted_collector_gets_our_certificate(collector: Collector, tls: Certificates) -> None:
     """With the authority and a certificate of our own, calls arrive."""
     own = {"certificate_file": tls.certificate, "key_file": tls.key}
-    assert export(collector, ca_file=tls.authority, **own) == {}
+    assert export(collector, ca_file=tls.authority, **own) == (1, 0)
     assert len(collector.calls) == 1
 
 
 def test_an_unknown_collector_gets_nothing(collector: Collector, tls: Certificates) -> None:
     """A collector that the system's certificates do not vouch for is not talked to."""
     own = {"certificate_file": tls.certificate, "key_file": tls.key}
-    assert export(collector, **own) == {"unreachable": 1}
+    assert export(collector, **own) == (0, 1)
     assert collector.requests == []
 
 
 def test_a_collector_that_wants_a_certificate_is_not_reached_without(
     collector: Collector, tls: Certificates
 ) -> None:
-    """Who shows nothing is turned away, and it is counted."""
-    assert export(collector, ca_file=tls.authority) == {"unreachable": 1}
+    """Who shows nothing is turned away, and the call waits for another configuration."""
+    assert export(collector, ca_file=tls.authority) == (0, 1)
     assert collector.requests == []
 
 
@@ -89,6 +91,6 @@ def test_a_file_that_is_no_certificate_is_told(
     wrong = tmp_path / "wrong.pem"
     wrong.write_text("none")
     sink = tracer("https://127.0.0.1:4318", ca_file=wrong)
-    sink.booked([streamed()], NOTHING)
+    tell(sink, [streamed()])
     sink.close()
     assert "The settings of otlp cannot be used" in caplog.text

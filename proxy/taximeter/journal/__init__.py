@@ -1,15 +1,19 @@
 """The journal: append-only, checksummed, one a relay worker's life. The truth about what happened.
 
 `JournalWriter` is the relay's end, `JournalReader` the recorder's. The format and its
-reasons stand in `taximeter.journal._format`.
+reasons stand in `taximeter.journal._format`; `encode_frame` and `scan` are for other files of
+such frames.
 """
 
 from taximeter.journal._disk import Disk, RealDisk
 from taximeter.journal._format import (
     PAYLOAD_BYTES_MAX,
+    Frame,
     JournalError,
     PayloadTooLarge,
     UnknownVersion,
+    encode_frame,
+    scan,
 )
 from taximeter.journal._layout import (
     LOST_NAME,
@@ -31,6 +35,7 @@ __all__ = [
     "PAYLOAD_BYTES_MAX",
     "START",
     "Disk",
+    "Frame",
     "JournalError",
     "JournalReader",
     "JournalUnwritable",
@@ -47,11 +52,13 @@ __all__ = [
     "discard_drafts",
     "discard_journal",
     "discard_segments",
+    "encode_frame",
     "has_writer",
     "journals",
     "journals_bytes",
     "lock_recorder",
     "read_lost",
     "root_of",
+    "scan",
     "scope_of",
 ]

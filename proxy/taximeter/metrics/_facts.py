@@ -41,6 +41,10 @@ class ExporterFigures(Protocol):
     def unsampled(self) -> int: ...
     @property
     def rejected_spans(self) -> int: ...
+    @property
+    def spool_bytes(self) -> int: ...
+    @property
+    def spool_bytes_max(self) -> int: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,5 +91,7 @@ def draw(picture: Picture, facts: RecorderFacts) -> None:
         picture.set(families.EXPORT_QUEUED, figures.queued, name)
         picture.set(families.EXPORT_UNSAMPLED, figures.unsampled, name)
         picture.set(families.EXPORT_SPANS_REJECTED, figures.rejected_spans, name)
+        picture.set(families.EXPORT_SPOOL_BYTES, figures.spool_bytes, name)
+        picture.set(families.EXPORT_SPOOL_BYTES_MAX, figures.spool_bytes_max, name)
         for reason, dropped in figures.dropped.items():
             picture.set(families.EXPORT_DROPPED, dropped, name, reason)

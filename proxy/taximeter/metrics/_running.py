@@ -103,8 +103,17 @@ EXPORT_SPANS_REJECTED = TABLE.counter(
 EXPORT_QUEUED = TABLE.gauge(
     Source.RECORDER, "taximeter_exporter_queued", "Calls that wait to be exported.", "exporter"
 )
-EXPORT_QUEUE_MAX = TABLE.gauge(
-    Source.RECORDER, "taximeter_exporter_queue_max", "Calls that may wait to be exported."
+EXPORT_SPOOL_BYTES = TABLE.gauge(
+    Source.RECORDER,
+    "taximeter_exporter_spool_bytes",
+    "Size of the files in which calls wait to be exported, with some that already were.",
+    "exporter",
+)
+EXPORT_SPOOL_BYTES_MAX = TABLE.gauge(
+    Source.RECORDER,
+    "taximeter_exporter_spool_bytes_max",
+    "Size that these files may have; beyond it the oldest calls are dropped.",
+    "exporter",
 )
 PRICE_TABLE = TABLE.family(
     Kind.INFO,

@@ -21,7 +21,8 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -358,16 +359,28 @@ class Recorder:
         self._forget.clear()
 
     def _commit_part(self, batch: Batch) -> None:
-        tries = 0
+        # Of two entries of one call the ledger takes the first.
+        first = {entry.call_id: entry for entry in reversed(batch.entries)}
+        noted: set[str] = set()
+
+        def new(done: Committed) -> list[Entry]:
+            return [entry for call_id, entry in first.items() if call_id in done.inserted]
+
+        def note(done: Committed) -> Mapping[str, bytes]:
+            noted.update(done.inserted)
+            return self.sinks.note(new(done), done)
 
         def write() -> None:
-            nonlocal tries
-            tries += 1
-            done = self._ledger.commit(batch, lambda done: self.sinks.note(fresh(done), done))
-            if tries > 1 and done.repeated:
+            noted_before = frozenset(noted)
+            done = self._ledger.commit(batch, note)
+            landed = done.repeated & noted_before
+            if landed:
                 # The try before had come to its end in the database, and its answer was lost.
                 self.sinks.restore(self._ledger.load(self._scope).notes)
-            self.sinks.booked(fresh(done), done)
+                done = replace(
+                    done, inserted=done.inserted | landed, repeated=done.repeated - landed
+                )
+            self.sinks.booked(new(done), done)
             self.stats.commits += 1
             self.stats.booked += len(done.inserted)
             self.stats.repeated += len(done.repeated)
@@ -376,11 +389,6 @@ class Recorder:
                 # What a damaged record gives for an id may be anything: it is not repeated.
                 named = call_id if _CALL_ID.fullmatch(call_id) else "without an id"
                 log.error("A call (%s) was set aside: %s.", named, reason)
-
-        def fresh(done: Committed) -> list[Entry]:
-            # Of two entries of one call the ledger takes the first.
-            first = {entry.call_id: entry for entry in reversed(batch.entries)}
-            return [entry for call_id, entry in first.items() if call_id in done.inserted]
 
         self._insist(write)
         self.stats.unpriced += sum(1 for entry in batch.entries if entry.cost_pico is None)

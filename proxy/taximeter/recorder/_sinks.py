@@ -2,8 +2,12 @@
 
 The ledger is the truth, and a sink follows it. A sink that counts must agree with the ledger
 whatever is killed, so what it has counted is kept in the very transaction that books the calls:
-`note` is asked within it, and `booked` told after it. A sink that only passes calls on (to a
-collector, to a log) needs no memory, and does its work in `booked`.
+`note` is asked within it, and `booked` told after it. A sink that passes calls on needs no note:
+what may be lost with the process (a line of a log) is done in `booked`, and what may not (a trace)
+is written down in `note`, in a place of the sink's own, and passed on from there.
+
+A commit can come about and its answer be lost. The try after it finds its calls repeated, and
+notes none of them; then the notes are read back with `restore`, and `booked` tells of those calls.
 
 A sink never fails a commit and never blocks: what it raises is counted and said once a kind, and
 the calls stay booked.
@@ -33,8 +37,8 @@ class Sink(Protocol):
     def note(self, entries: Sequence[Entry], committed: Committed) -> Mapping[str, bytes]:
         """Give what of this sink's memory a commit changes, by name, to be kept with it.
 
-        The commit may still fail and be tried again: nothing may change here but what `booked`
-        changes.
+        The commit may still fail and be tried again, with the same calls or without those that turn
+        out to be booked: what is counted here counts with `booked`.
 
         Args:
             entries: the calls that are new in the ledger.
@@ -42,7 +46,13 @@ class Sink(Protocol):
         """
 
     def booked(self, entries: Sequence[Entry], committed: Committed) -> None:
-        """Hear that what was last noted is committed."""
+        """Hear that what was last noted is committed.
+
+        Args:
+            entries: the calls that are new in the ledger, each told once in a recorder's life;
+                also those that an earlier try brought there, whose answer was lost.
+            committed: what else the commit did; where an answer was lost, the last try's sums.
+        """
 
     def reload(self, settings: Settings) -> None:
         """Take a new configuration."""

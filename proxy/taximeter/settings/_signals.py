@@ -147,9 +147,12 @@ class Otlp(Section):
     sample_cost_usd: Usd | None = Field(
         None, description="Trace every call that cost at least so much."
     )
-    queue_calls_max: Annotated[int, BeforeValidator(number), Field(ge=1, le=1_000_000)] = Field(
-        4_096,
-        description="Calls that wait to be exported; beyond it the oldest are dropped and counted.",
+    spool_bytes_max: Annotated[int, BeforeValidator(number), Field(ge=1 << 20, le=1 << 34)] = Field(
+        64 << 20,
+        description=(
+            "Bytes of calls, in files in `data_dir`, that wait for a collector (about 800 a call); "
+            "beyond it the oldest are dropped and counted."
+        ),
     )
     batch_calls_max: Annotated[int, BeforeValidator(number), Field(ge=1, le=10_000)] = Field(
         128, description="Calls of one export."
@@ -179,8 +182,6 @@ class Otlp(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Otlp:
-        if self.batch_calls_max > self.queue_calls_max:
-            raise ValueError("batch_calls_max must be at most queue_calls_max")
         if (self.certificate_file is None) != (self.key_file is None):
             raise ValueError("certificate_file and key_file go together")
         url = self.traces_endpoint or self.endpoint

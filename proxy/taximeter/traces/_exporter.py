@@ -1,12 +1,11 @@
-"""From booked calls to a collector, in a thread of its own that nobody ever waits for.
+"""From the spool to a collector, in a thread of its own that nobody ever waits for.
 
-    recorder's thread -> offer -> bounded queue -> [spans, bytes, send, send again] -> collector
+    recorder's thread -> spool -> [read, spans, bytes, send, send again] -> collector
 
-Whatever the collector does, three things hold. The recorder only appends to the queue, and at its
-bound the oldest call goes. An export has one deadline over all its tries; then its calls are
-dropped. And each failure in a row doubles the wait before the next try, up to a bound, also from
-one export to the next: a collector that is down sees a try every few seconds, not one a batch.
-Every dropped call is counted under one reason.
+Whatever the collector does, three things hold. The recorder only appends to the spool. What the
+collector has not taken stays there: a batch is acknowledged once it was taken, or refused with an
+answer that would be the same the next time. And each failure in a row doubles the wait before the
+next try, up to a bound: a collector that is down sees a try every few seconds, with the same batch.
 """
 
 from __future__ import annotations
@@ -15,16 +14,17 @@ import logging
 import random
 import threading
 import time
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from taximeter.ledger import Entry
+from taximeter.traces._complaints import Complaints
 from taximeter.traces._encode import encode_call, rejected_spans, request_of
 from taximeter.traces._span import Server
 from taximeter.traces._spans import spans_of
+from taximeter.traces._spool import Spool
 from taximeter.traces._stats import TraceStats
 from taximeter.traces._transport import Reply, Transport, Verdict
+from taximeter.traces._written import read_back
 
 log = logging.getLogger("taximeter.traces")
 
@@ -38,10 +38,6 @@ BODY_BYTES_MAX = 4_000_000
 """Of one request. Collectors take 4 MiB over gRPC unless told otherwise, and 20 MiB over HTTP."""
 CLOSE_SECONDS_MAX = 3.0
 ABORT_SECONDS_MAX = 1.0
-CLOSING_FAILURES_MAX = 2
-"""Failures in a row after which a recorder that ends does not wait for a better moment."""
-COMPLAINT_SECONDS = 60.0
-"""How often a collector that takes nothing is complained of."""
 
 
 class Shape(NamedTuple):
@@ -52,10 +48,11 @@ class Shape(NamedTuple):
     resource: Mapping[str, str]
 
 
-class Bounds(NamedTuple):
-    """Of the queue, of a batch, and of the time that an export may take."""
+class Way(NamedTuple):
+    """Where calls go, and how many at once; an answer is waited for `timeout_seconds`."""
 
-    queue_calls_max: int
+    transport: Transport
+    shape: Shape
     batch_calls_max: int
     timeout_seconds: float
 
@@ -67,54 +64,61 @@ class _Encoded(NamedTuple):
     spans: int
 
 
-class Exporter:
-    """A queue and the thread that empties it. All methods are for one other thread."""
+class _Ended(Exception):
+    """It was asked to end, and what is being sent is for the next recorder."""
 
-    def __init__(
-        self, transport: Transport, shape: Shape, bounds: Bounds, stats: TraceStats
-    ) -> None:
-        self.shape = shape
-        """May be replaced at any time, for calls that are not spans yet."""
-        self._transport = transport
-        self._bounds = bounds
+
+class Exporter:
+    """The thread that empties a spool. All methods are for one other thread."""
+
+    def __init__(self, spool: Spool, way: Way, stats: TraceStats, complaints: Complaints) -> None:
+        self._spool = spool
+        self._way: Way | None = way
+        self._left: list[Transport] = []
+        """Those that a way led over before, to be closed."""
         self._stats = stats
-        self._queue: deque[Entry] = deque()
+        self._complaints = complaints
         self._changed = threading.Condition()
         self._end_at: float | None = None
         """When to be done; None while nobody has asked to end."""
         self._failures = 0
         self._not_before = 0.0
-        self._complained_at = float("-inf")
-        self._complained = False
         self._thread = threading.Thread(target=self._run, name="traces", daemon=True)
         self._thread.start()
 
-    def offer(self, entries: Iterable[Entry]) -> None:
-        """Take calls over. Never waits but for another thread's few instructions."""
+    def wake(self) -> None:
+        """Hear that there are calls. Never waits but for another thread's few instructions."""
         with self._changed:
-            for entry in entries:
-                if len(self._queue) >= self._bounds.queue_calls_max:
-                    self._queue.popleft()
-                    self._drop(1, "queue_full")
-                self._queue.append(entry)
-                self._stats.queued += 1
             self._changed.notify()
 
-    def retire(self) -> None:
-        """Ask it to export what it has, within `CLOSE_SECONDS_MAX`, and end. Does not wait."""
+    def use(self, way: Way | None) -> None:
+        """Send over another way from now on, also what waits; None is not to send anything."""
         with self._changed:
-            if self._end_at is None:
-                self._end_at = time.monotonic() + CLOSE_SECONDS_MAX
+            old, self._way = self._way, way
+            if old is not None and (way is None or way.transport is not old.transport):
+                self._left.append(old.transport)
+                old.transport.abort()
+                self._not_before = 0.0
             self._changed.notify()
+
+    def tell_servers(self, servers: Mapping[str, Server]) -> None:
+        """Hear where upstreams are now, for calls that are not spans yet."""
+        with self._changed:
+            if self._way is not None:
+                shape = self._way.shape._replace(servers=servers)
+                self._way = self._way._replace(shape=shape)
 
     def close(self) -> None:
-        """Export what there is, and end; what is not out in time is dropped and counted."""
-        self.retire()
+        """Export what there is, within a few seconds, and end. What is left stays in the spool."""
+        with self._changed:
+            self._end_at = time.monotonic() + CLOSE_SECONDS_MAX
+            self._changed.notify()
         self._thread.join(CLOSE_SECONDS_MAX)
         if self._thread.is_alive():
-            self._transport.abort()
+            way = self._way
+            if way is not None:
+                way.transport.abort()
             self._thread.join(ABORT_SECONDS_MAX)
-        self._abandon()
 
     # == the thread ===========================================================================
 
@@ -122,39 +126,59 @@ class Exporter:
         try:
             while batch := self._next_batch():
                 self._send(self._encoded(batch))
+                self._spool.acknowledge()
+        except _Ended:
+            pass
         except Exception:
             log.exception("Traces have met a fault of ours, and are not exported any more.")
-        self._abandon()
-        self._transport.close()
-
-    def _next_batch(self) -> Sequence[Entry]:
-        """Wait until there are calls, and until they may be sent; give none at the end."""
-        calls_max = self._bounds.batch_calls_max
         with self._changed:
-            while not self._queue and self._end_at is None:
+            left = [*self._left, *([self._way.transport] if self._way is not None else [])]
+            self._way, self._left = None, []
+        for transport in left:
+            transport.close()
+
+    def _next_batch(self) -> Sequence[bytes]:
+        """Wait until there are calls, and until they may be sent; give none at the end."""
+        spool = self._spool
+        with self._changed:
+            while self._end_at is None and (self._way is None or not spool.waiting()):
                 self._changed.wait()
             ready_at = time.monotonic() + GATHER_SECONDS
-            while self._end_at is None:
+            while self._end_at is None and self._way is not None:
                 now = time.monotonic()
-                full = len(self._queue) >= calls_max
+                full = spool.waiting() >= self._way.batch_calls_max
                 left = self._not_before - now if full else max(ready_at, self._not_before) - now
                 if left <= 0:
                     break
                 self._changed.wait(left)
-            if self._end_at is not None and time.monotonic() >= self._end_at:
-                return []
-            return [self._queue.popleft() for _ in range(min(calls_max, len(self._queue)))]
+        way = self._path()
+        if self._end_at is not None and time.monotonic() >= self._end_at:
+            return []
+        return spool.read(way.batch_calls_max)
 
-    def _encoded(self, batch: Sequence[Entry]) -> list[_Encoded]:
-        shape = self.shape
+    def _path(self) -> Way:
+        """Give the way, once there is one."""
+        with self._changed:
+            while self._way is None and self._end_at is None:
+                self._changed.wait()
+            left, self._left = self._left, []
+            way = self._way
+        for transport in left:
+            transport.close()
+        if way is None:
+            raise _Ended
+        return way
+
+    def _encoded(self, batch: Sequence[bytes]) -> list[_Encoded]:
+        shape = self._path().shape
         calls = []
-        for entry in batch:
+        for written in batch:
             try:
-                spans = spans_of(entry, shape.servers, stages=shape.stages)
+                spans = spans_of(read_back(written), shape.servers, stages=shape.stages)
                 calls.append(_Encoded(encode_call(spans), len(spans)))
             except Exception as error:  # of a damaged record, or of ours: no other call pays for it
-                self._drop(1, "not_encodable")
-                self._complain(f"a call cannot be told in spans: {type(error).__name__}")
+                self._stats.drop(1, "not_encodable")
+                self._complaints.say(f"a call cannot be told in spans: {type(error).__name__}")
         return calls
 
     def _send(self, calls: Sequence[_Encoded]) -> None:
@@ -163,7 +187,7 @@ class Exporter:
         part_bytes = 0
         for call in calls:
             if len(call.body) > BODY_BYTES_MAX:
-                self._drop(1, "too_large")
+                self._stats.drop(1, "too_large")
                 continue
             if part_bytes + len(call.body) > BODY_BYTES_MAX:
                 self._send_one(part)
@@ -174,51 +198,54 @@ class Exporter:
             self._send_one(part)
 
     def _send_one(self, calls: Sequence[_Encoded]) -> None:
-        reply = self._insist(request_of([call.body for call in calls], self.shape.resource))
+        resource = self._path().shape.resource
+        reply = self._insist(request_of([call.body for call in calls], resource))
+        stats = self._stats
         if reply.verdict is not Verdict.TAKEN:
-            self._drop(len(calls), reply.verdict.value)
-            self._complain(f"{reply.verdict.value}: {reply.detail}")
+            stats.drop(len(calls), reply.verdict.value)
+            self._complaints.say(f"{reply.verdict.value}: {reply.detail}")
             return
         spans = sum(call.spans for call in calls)
         rejected = min(rejected_spans(reply.body), spans)
-        with self._changed:
-            stats = self._stats
-            stats.exported += len(calls)
-            stats.exported_spans += spans - rejected
-            stats.rejected_spans += rejected
-            stats.queued -= len(calls)
+        stats.exported += len(calls)
+        stats.exported_spans += spans - rejected
+        stats.rejected_spans += rejected
         if rejected:
-            self._complain(f"{rejected} of {spans} spans were not kept")
-        elif self._complained:
-            self._complained = False
-            log.info("The collector takes traces again.")
+            self._complaints.say(f"{rejected} of {spans} spans were not kept")
+        else:
+            self._complaints.end()
 
     def _insist(self, body: bytes) -> Reply:
-        """Send a request until it is taken or refused, or its time is over."""
-        give_up_at = time.monotonic() + self._bounds.timeout_seconds
+        """Send a request until it is taken or refused, for as long as that takes.
+
+        Raises:
+            _Ended: if it was asked to end, and the collector did not take it at a last try.
+        """
         while True:
-            reply = self._transport.export(body, self._seconds_until(give_up_at))
+            way, last = self._path(), self._end_at is not None
+            reply = way.transport.export(body, self._seconds(way.timeout_seconds))
             if reply.verdict is Verdict.TAKEN:
                 self._failures = 0
                 return reply
+            if way.transport in self._left:
+                continue  # it was given up for another one
             self._stats.failed += 1
             if reply.verdict is Verdict.REFUSED:
                 self._failures = 0
                 return reply
             wait = self._wait_seconds(reply)
             self._failures += 1
-            closing = self._end_at is not None
-            if wait >= self._seconds_until(give_up_at) or (
-                closing and self._failures > CLOSING_FAILURES_MAX
-            ):
-                self._not_before = time.monotonic() + wait
-                return reply
+            self._complaints.say(f"{reply.verdict.value}: {reply.detail}")
+            if last:
+                raise _Ended
             self._pause(wait)
 
-    def _seconds_until(self, moment: float) -> float:
-        """Say how long it is to a moment, or to the end if that is sooner; never nothing."""
-        end = moment if self._end_at is None else min(moment, self._end_at)
-        return max(end - time.monotonic(), 0.001)
+    def _seconds(self, timeout_seconds: float) -> float:
+        """Say how long an answer may take: no longer than until the end; never nothing."""
+        end_at = self._end_at
+        if end_at is None:
+            return timeout_seconds
+        return max(min(timeout_seconds, end_at - time.monotonic()), 0.001)
 
     def _wait_seconds(self, reply: Reply) -> float:
         """Say how long to wait after a failure: longer each time, with jitter, or as asked."""
@@ -227,31 +254,8 @@ class Exporter:
         return max(wait, min(reply.wait_seconds or 0.0, ASKED_SECONDS_MAX))
 
     def _pause(self, seconds: float) -> None:
-        """Wait, but for no longer than until it is asked to end."""
-        end = time.monotonic() + seconds
+        """Wait after a failure, but no longer than until it is to end, or has another way."""
         with self._changed:
-            asked = self._end_at
-            while self._end_at is asked and (left := end - time.monotonic()) > 0:
+            self._not_before = time.monotonic() + seconds
+            while self._end_at is None and (left := self._not_before - time.monotonic()) > 0:
                 self._changed.wait(left)
-
-    def _drop(self, calls: int, reason: str) -> None:
-        with self._changed:
-            self._stats.dropped[reason] += calls
-            self._stats.queued -= calls
-
-    def _abandon(self) -> None:
-        """Count what nobody will export any more."""
-        with self._changed:
-            self._drop(len(self._queue), "closing")
-            self._queue.clear()
-
-    def _complain(self, reason: str) -> None:
-        now = time.monotonic()
-        if now - self._complained_at < COMPLAINT_SECONDS:
-            return
-        self._complained_at, self._complained = now, True
-        log.warning(
-            "Not all traces are exported (%s). What is not is dropped and counted; the ledger has "
-            "every call.",
-            reason,
-        )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import io
 import ssl
 
 import aiohttp
@@ -98,7 +99,7 @@ class HttpTransport:
         try:
             async with self._session.post(
                 self._url,
-                data=body,
+                data=io.BytesIO(body),  # written in pieces, so a large one holds no deadline up
                 headers=self._headers,
                 timeout=aiohttp.ClientTimeout(total=max(seconds_max, 0.001)),
                 allow_redirects=False,

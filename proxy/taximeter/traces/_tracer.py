@@ -1,6 +1,10 @@
-"""The recorder's sink for traces: takes booked calls, and hands on those that are to be traced.
+"""The recorder's sink for traces: writes down which booked calls are to be traced.
 
-With no endpoint configured there is no thread and no queue, and nothing of OpenTelemetry, gRPC or
+A call goes into the spool in `note`, while the transaction that books it is open, and may go out
+with `booked`. A recorder that is killed in between exports a call at its next start that the ledger
+gets a moment later: from the same journal, under the same id.
+
+With no endpoint configured there is no thread and no file, and nothing of OpenTelemetry, gRPC or
 aiohttp is imported: a recorder without traces pays nothing for them.
 """
 
@@ -14,16 +18,21 @@ from urllib.parse import urlsplit
 from taximeter import __version__
 from taximeter.ledger import Committed, Entry
 from taximeter.settings import Otlp, Settings, SettingsError
+from taximeter.traces._complaints import Complaints
 from taximeter.traces._sampling import Sampler
 from taximeter.traces._span import Server
+from taximeter.traces._spool import Spool
 from taximeter.traces._stats import TraceStats
 from taximeter.traces._transport import Target, Transport
+from taximeter.traces._written import written
 
 if TYPE_CHECKING:
-    from taximeter.traces._exporter import Exporter
+    from taximeter.traces._exporter import Exporter, Way
 
 log = logging.getLogger("taximeter.traces")
 
+SPOOL_NAME = "traces"
+"""The spool's folder below `data_dir`."""
 SCHEME_PORTS = {"http": 80, "https": 443}
 
 
@@ -38,59 +47,106 @@ class Tracer:
 
     def __init__(self, settings: Settings) -> None:
         self.stats = TraceStats()
+        self._settings = settings
+        self._begun = False
         self._otlp: Otlp | None = None
-        self._sampler = Sampler(settings.otlp)
+        """The configuration in use."""
+        self._sampler: Sampler | None = None
+        """None while traces are off."""
+        self._spool: Spool | None = None
         self._exporter: Exporter | None = None
-        self.reload(settings)
+        self._complaints = Complaints()
+        self._noted: dict[str, bool] = {}
+        """Calls of the commit that is being tried, and whether they are to be traced."""
 
     def restore(self, notes: Mapping[str, bytes]) -> None:
-        """See `Sink.restore`: there is nothing to take up."""
+        """Begin: the folder of journals is ours now, and so is the spool beside it."""
+        if not self._begun:
+            self._begun = True
+            self._take(self._settings)
 
     def note(self, entries: Sequence[Entry], committed: Committed) -> Mapping[str, bytes]:
-        """See `Sink.note`: there is nothing to keep."""
+        """Write down the calls that are to be traced, once for all tries of a commit."""
+        if self._sampler is None or self._spool is None:
+            return {}
+        calls = []
+        for entry in entries:
+            call_id = entry.call_id
+            if call_id in self._noted:
+                continue
+            taken = self._noted[call_id] = self._sampler.takes(entry)
+            if taken:
+                try:
+                    calls.append(written(entry))
+                except (ValueError, OverflowError) as error:  # of a damaged record
+                    self.stats.drop(1, "not_encodable")
+                    self._complaints.say(f"a call cannot be written: {type(error).__name__}")
+        if calls:
+            self._spool.append(calls)
         return {}
 
     def booked(self, entries: Sequence[Entry], committed: Committed) -> None:
-        """Queue the calls that are to be traced."""
-        if self._exporter is None:
+        """Let what was noted be exported."""
+        if self._spool is None or self._exporter is None:
             return
-        taken = [entry for entry in entries if self._sampler.takes(entry)]
-        self.stats.unsampled += len(entries) - len(taken)
-        if taken:
-            self._exporter.offer(taken)
+        self.stats.unsampled += sum(not taken for taken in self._noted.values())
+        self._noted.clear()
+        self._spool.publish()
+        self._exporter.wake()
 
     def reload(self, settings: Settings) -> None:
-        """Take a new configuration. What is queued still goes where it was to go."""
-        otlp = settings.otlp
-        if otlp != self._otlp:
-            try:
-                exporter = self._exporter_for(settings) if otlp.traces_url is not None else None
-            except (SettingsError, ValueError, OSError) as error:
-                log.error("The settings of otlp cannot be used: %s.", _words(error))
-                return
-            old, self._exporter, self._otlp = self._exporter, exporter, otlp
-            self._sampler = Sampler(otlp)
-            if old is not None:
-                old.retire()
-        elif self._exporter is not None:
-            self._exporter.shape = self._exporter.shape._replace(servers=servers_of(settings))
+        """Take a new configuration. What waits goes where calls go from now on."""
+        self._settings = settings
+        if self._begun:
+            self._take(settings)
 
     def close(self) -> None:
-        """Export what is queued, within a few seconds, and end."""
-        exporter, self._exporter = self._exporter, None
-        if exporter is not None:
-            exporter.close()
+        """Export what waits, within a few seconds, and end. What is left is for the next start."""
+        self._begun, self._sampler = False, None
+        if self._exporter is not None:
+            self._exporter.close()
+            self._exporter = None
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
 
-    def _exporter_for(self, settings: Settings) -> Exporter:
-        from taximeter.traces._exporter import Bounds, Exporter, Shape
-
+    def _take(self, settings: Settings) -> None:
         otlp = settings.otlp
-        return Exporter(
-            transport_for(otlp),
-            Shape(servers_of(settings), otlp.stage_spans, resource_of(otlp)),
-            Bounds(otlp.queue_calls_max, otlp.batch_calls_max, otlp.timeout_seconds),
+        if otlp == self._otlp:
+            if self._exporter is not None:
+                self._exporter.tell_servers(servers_of(settings))
+            return
+        try:
+            way = _way(settings) if otlp.traces_url is not None else None
+        except (SettingsError, ValueError, OSError) as error:
+            log.error("The settings of otlp cannot be used: %s.", _words(error))
+            return
+        self._otlp = otlp
+        self._sampler = Sampler(otlp) if way is not None else None
+        if self._exporter is not None and self._spool is not None:
+            self._spool.bound(otlp.spool_bytes_max)
+            self._exporter.use(way)
+        elif way is not None:
+            self._begin(way, settings)
+
+    def _begin(self, way: Way, settings: Settings) -> None:
+        from taximeter.traces._exporter import Exporter
+
+        self._spool = Spool(
+            settings.data_dir / SPOOL_NAME,
+            settings.otlp.spool_bytes_max,
             self.stats,
+            complain=self._complaints.say,
         )
+        self._exporter = Exporter(self._spool, way, self.stats, self._complaints)
+
+
+def _way(settings: Settings) -> Way:
+    from taximeter.traces._exporter import Shape, Way
+
+    otlp = settings.otlp
+    shape = Shape(servers_of(settings), otlp.stage_spans, resource_of(otlp))
+    return Way(transport_for(otlp), shape, otlp.batch_calls_max, otlp.timeout_seconds)
 
 
 def transport_for(otlp: Otlp) -> Transport:
