@@ -7,6 +7,7 @@ somebody did.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from datetime import timedelta
@@ -14,7 +15,7 @@ from typing import Any
 
 import promql_parser
 
-from dashboards.kit._queries import below, parse, put_in, walk
+from dashboards.kit._queries import below, metrics_of, parse, put_in, walk
 from dashboards.lint._layout import Found, panels_of
 from dashboards.lint._series import TARGET_LABELS, known_series
 from dashboards.lint._variables import values_of
@@ -22,6 +23,7 @@ from dashboards.lint._variables import values_of
 _RATE_INTERVAL = timedelta(minutes=7, seconds=13)
 _FIXED_RANGE_MIN = timedelta(hours=1)
 """A shorter range, written by hand, draws nothing when the step is longer."""
+_COUNTED = {"counter", "histogram"}
 _COUNTING = {"rate", "irate", "increase"}
 _OF_GAUGES = {
     "avg_over_time",
@@ -40,7 +42,7 @@ def check(board: dict[str, Any], boards: list[dict[str, Any]]) -> Iterator[Found
     for panel in panels_of(board):
         for target in panel.get("targets", []):
             if "expr" in target:
-                for rule, what in _target(target, values):
+                for rule, what in (*_target(target, values), *_money(panel, target, values)):
                     yield panel["title"], rule, what
     for event in board["annotations"]["list"]:
         for rule, what in _expression(parse(event["expr"], values), values):
@@ -63,6 +65,19 @@ def _target(target: dict[str, Any], values: dict[str, str]) -> Iterator[tuple[st
             yield "legend-label", f"no series of {target['expr']} has {name}"
     if target["format"] == "table" and not target["instant"]:
         yield "target-instant", "a table asks for the moment"
+
+
+def _money(
+    panel: dict[str, Any], target: dict[str, Any], values: dict[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Dollars out of a counter are an estimate, and must be called one."""
+    if panel["fieldConfig"]["defaults"].get("unit") != "currencyUSD":
+        return
+    with contextlib.suppress(ValueError):
+        series = [known_series().get(name) for name in metrics_of(target["expr"], values)]
+        counted = any(each is not None and each.kind in _COUNTED for each in series)
+        if counted and "about" not in panel["description"].lower():
+            yield "about", "dollars from a counter are about, and the description must say so"
 
 
 def _expression(tree: Any, values: dict[str, str]) -> Iterator[tuple[str, str]]:
@@ -110,7 +125,7 @@ def _call(node: Any) -> Iterator[tuple[str, str]]:
                 yield "target-rate-interval", f"{name}: a fixed range of {argument.range}"
             if series.kind == "gauge":
                 yield "target-counter-agg", f"{name} is a gauge, and cannot be counted"
-        elif node.func.name in _OF_GAUGES and series.kind in ("counter", "histogram"):
+        elif node.func.name in _OF_GAUGES and series.kind in _COUNTED:
             yield "target-counter-agg", f"{name} is a counter; {node.func.name} is for gauges"
 
 
@@ -120,7 +135,7 @@ def _bare_counters(node: Any) -> Iterator[tuple[str, str]]:
         return
     if isinstance(node, promql_parser.VectorSelector):
         series = known_series().get(str(node.name))
-        if series is not None and series.kind in ("counter", "histogram"):
+        if series is not None and series.kind in _COUNTED:
             yield "target-counter-agg", f"the bare value of the counter {node.name} is read"
     for child in below(node):
         yield from _bare_counters(child)

@@ -80,6 +80,7 @@ _UNIT = (*_FIRST, "fieldConfig", "defaults", "unit")
         ("variable-defined", _query('sum(up{job=~"$jobb", instance=~"$instance"})')),
         ("variable-used", lambda board: board.update(annotations={"list": []}, panels=[])),
         ("legend-label", _set(*_FIRST, "targets", 0, "legendFormat", to="{{colour}}")),
+        ("about", _set(*_UNIT, to="currencyUSD")),
         ("panel-units", _set(*_UNIT, to="parsecs")),
         ("panel-kind", _set(*_FIRST, "type", to="graph")),
         ("panel-description", _set(*_FIRST, "description", to="Something.")),
