@@ -26,10 +26,10 @@ from taximeter.relay._request import Request
 if TYPE_CHECKING:
     from taximeter.counting import CountJob
     from taximeter.relay._answer import Head
-    from taximeter.relay._client import ClientSide
     from taximeter.relay._message import Message
     from taximeter.relay._tap import Tap
     from taximeter.relay._tunnel import Tunnel
+    from taximeter.relay._turns import Turns
     from taximeter.relay._worker import RelayWorker, Snapshot
 
 log = logging.getLogger("taximeter.relay")
@@ -79,7 +79,7 @@ class Course:
         "worker",
     )
 
-    def __init__(self, worker: RelayWorker, client: ClientSide, message: Message) -> None:
+    def __init__(self, worker: RelayWorker, client: Turns, message: Message) -> None:
         self.worker = worker
         self.phase = RECEIVING
         self.client_gone = False

@@ -19,7 +19,7 @@ from taximeter.relay._errors import Refused
 from taximeter.relay._heads import answer_head, chunk, last_chunk, reason_of
 
 if TYPE_CHECKING:
-    from taximeter.relay._client import ClientSide
+    from taximeter.relay._turns import Turns
 
 
 class Delivery:
@@ -37,7 +37,7 @@ class Delivery:
         "to_the_end_of_the_connection",
     )
 
-    def __init__(self, client: ClientSide, http10: bool, wants_keep_alive: bool) -> None:
+    def __init__(self, client: Turns, http10: bool, wants_keep_alive: bool) -> None:
         self._client = client
         self._http10 = http10
         self._chunked = False

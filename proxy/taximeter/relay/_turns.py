@@ -1,0 +1,264 @@
+"""A client's turns: one call after the other on its connection, and when the connection ends.
+
+One call is under way on a connection at a time. Requests that a client sends ahead (pipelining)
+wait, parsed, and while one waits no further byte is read. Bytes are read all the time otherwise:
+that is how a client's leaving is noticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from taximeter.relay._errors import Refused
+from taximeter.relay._exchange import Exchange
+
+if TYPE_CHECKING:
+    from taximeter.relay._course import Course
+    from taximeter.relay._intake import Intake
+    from taximeter.relay._known import Cut
+    from taximeter.relay._message import Message
+    from taximeter.relay._worker import RelayWorker
+
+LINGER_SECONDS = 2.0
+LINGER_BYTES_MAX = 4 * 1024 * 1024
+"""After an answer that came before the request's end: how much more of that is read and thrown
+away, so that the answer is not lost to a reset."""
+
+
+class Ahead:
+    """A request that a client has sent ahead: it waits for its turn, and keeps what comes."""
+
+    __slots__ = ("_broken", "_complete", "_pieces", "message")
+
+    def __init__(self, message: Message) -> None:
+        self.message = message
+        self._pieces: list[bytes] = []
+        self._complete = False
+        self._broken: Refused | None = None
+
+    def body_received(self, data: bytes) -> None:
+        """Keep a piece of its body."""
+        self._pieces.append(data)
+
+    def body_complete(self) -> None:
+        """Take note that its body has come to its end."""
+        self._complete = True
+
+    def body_broken(self, refused: Refused) -> None:
+        """Take note that what came is no body."""
+        self._broken = refused
+
+    def tell(self, exchange: Exchange) -> None:
+        """Tell its exchange, which has begun, what has come so far."""
+        for piece in self._pieces:
+            exchange.body_received(piece)
+        if self._broken is not None:
+            exchange.body_broken(self._broken)
+        elif self._complete:
+            exchange.body_complete()
+
+
+class Turns(asyncio.Protocol):
+    """Sees that each request of a connection gets its exchange, in turn."""
+
+    __slots__ = (
+        "_body_paused",
+        "_closing_since",
+        "_discarded_bytes",
+        "_exchange",
+        "_full_since",
+        "_head_begun",
+        "_lingering_since",
+        "_message",
+        "_reading_paused",
+        "_receiver",
+        "_stopped",
+        "_waiting",
+        "_worker",
+        "head_since",
+        "idle_since",
+        "transport",
+        "tunnel",
+    )
+
+    def __init__(self, worker: RelayWorker) -> None:
+        self._worker = worker
+        self._head_begun = False
+        """Some of a head is here, not all of it."""
+        self._message: Message | None = None
+        """The request whose body is being read."""
+        self._receiver: Exchange | Ahead | None = None
+        """Who gets the body that is coming; None if nobody wants it any more."""
+        self._exchange: Exchange | None = None
+        self._waiting: deque[Ahead] = deque()
+        self._body_paused = False
+        """The call under way wants no more of its body for now."""
+        self._reading_paused = False
+        self._stopped = False
+        """Nothing more is parsed: the connection ends with the call under way."""
+        self._full_since: float | None = None
+        """Since when the client has not taken what is written to it."""
+        self._closing_since: float | None = None
+        """Since when all that is left is to be rid of the last bytes."""
+        self._lingering_since: float | None = None
+        self._discarded_bytes = 0
+        self.transport: asyncio.Transport | None = None
+        self.tunnel: object | None = None
+        self.head_since: float | None = None
+        """Since when a request's head has been awaited, or is half here."""
+        self.idle_since: float | None = None
+        """Since when the connection has been kept for a next request."""
+
+    def _begin(self, message: Message, intake: Intake | None, head: Cut | None) -> None:
+        """Begin a call: on a head that is known, or on one that may be from now on."""
+        exchange = self._exchange = self._receiver = Exchange(self._worker, self, message)
+        if self._full_since is not None:
+            exchange.client_paused()  # the answer before has not been taken yet
+        exchange.begin(intake, head)
+
+    def exchange_ended(self, exchange: Course, keep_alive: bool) -> None:
+        """The call under way is over; go on with the next, or end the connection."""
+        if exchange is not self._exchange:
+            return
+        self._exchange = None
+        self._body_paused = False
+        if self._receiver is exchange:
+            self._receiver = None
+        transport = self.transport
+        if transport is None:
+            return
+        if not keep_alive or ((self._stopped or self._worker.draining) and not self._waiting):
+            self._end(transport)
+        elif self._waiting:
+            self._worker.loop.call_soon(self._next)
+        else:
+            now = self._worker.loop.time()
+            self.idle_since = now
+            if self._head_begun:
+                self.head_since = now
+            if self._reading_paused:
+                self._pace_reading()
+
+    def _next(self) -> None:
+        if self.transport is None or self._exchange is not None or not self._waiting:
+            return
+        ahead = self._waiting.popleft()
+        # What a client says behind such a request waits for the upstream's word.
+        self._body_paused = ahead.message.wants_websocket
+        is_coming = self._receiver is ahead
+        self._begin(ahead.message, None, None)
+        exchange = self._exchange
+        if not is_coming:
+            self._receiver = None
+        if exchange is not None:
+            ahead.tell(exchange)
+        self._pace_reading()
+
+    def _end(self, transport: asyncio.Transport) -> None:
+        """End the connection. What still comes is read on a little, and thrown away: a close
+        before it has been read would be a reset, and might take the answer with it.
+        """
+        self._waiting.clear()
+        self._stopped = True
+        self._closing_since = self._worker.loop.time()
+        if transport.is_closing() or not transport.can_write_eof():
+            transport.close()
+            return
+        self._lingering_since = self._closing_since
+        transport.write_eof()
+        self._pace_reading()
+
+    def _take_unparsed(self, data: bytes) -> None:
+        if self.tunnel is not None and self._exchange is not None:
+            self._exchange.tunnel_bytes(data)
+        elif self._lingering_since is not None:
+            self._discarded_bytes += len(data)
+            if self._discarded_bytes > LINGER_BYTES_MAX and self.transport is not None:
+                self.transport.abort()
+
+    # == the transport's calls ================================================================
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        self._full_since = self._worker.loop.time()
+        if self._exchange is not None:
+            self._exchange.client_paused()
+
+    def resume_writing(self) -> None:
+        self._full_since = None
+        if self._exchange is not None:
+            self._exchange.client_resumed()
+
+    # == for exchanges ========================================================================
+
+    def pause_body(self) -> None:
+        """Read no more of a body that the upstream does not take."""
+        self._body_paused = True
+        self._pace_reading()
+
+    def resume_body(self) -> None:
+        """Read on."""
+        self._body_paused = False
+        self._pace_reading()
+
+    def open_tunnel(self, tunnel: object) -> None:
+        """From now on the client's bytes are not HTTP."""
+        self.tunnel = tunnel
+        self.resume_body()
+
+    def _pace_reading(self) -> None:
+        """Read, or read no more: while a request waits for its turn, or a body for room."""
+        transport, pause = self.transport, self._body_paused or bool(self._waiting)
+        if pause == self._reading_paused or transport is None or transport.is_closing():
+            return
+        self._reading_paused = pause
+        if pause:
+            transport.pause_reading()
+        else:
+            transport.resume_reading()
+
+    # == for the worker =======================================================================
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call is under way."""
+        return self._exchange is None
+
+    def tick(
+        self,
+        now: float,
+        head_seconds_max: float,
+        keepalive_seconds: float,
+        write_idle_seconds_max: float,
+    ) -> None:
+        """Look after the connection's own deadlines."""
+        transport = self.transport
+        if transport is None:
+            return
+        lingered = self._lingering_since is not None and (
+            now - self._lingering_since > LINGER_SECONDS
+        )
+        # A call under way has deadlines of its own. What is left of the last one has this.
+        untaken = self._exchange is None and (self._closing_since or self._full_since)
+        if (
+            lingered
+            or (self.head_since is not None and now - self.head_since > head_seconds_max)
+            or (untaken and now - untaken > write_idle_seconds_max)
+        ):
+            transport.abort()
+        elif (
+            self.idle_since is not None
+            and self._closing_since is None
+            and now - self.idle_since > keepalive_seconds
+        ):
+            self._closing_since = now
+            transport.close()
+
+    def close_idle(self) -> None:
+        """We are going down: end the connection, at once or with the call under way."""
+        if self._exchange is None and not self._waiting and self.transport is not None:
+            self.transport.close()
