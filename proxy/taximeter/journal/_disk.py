@@ -51,8 +51,7 @@ class RealDisk:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         return os.open(path, flags, 0o600)
 
-    def write(self, handle: int, data: bytes) -> int:
-        return os.write(handle, data)
+    write = staticmethod(os.write)  # no call of ours around it: it is made twice a call
 
     def truncate(self, handle: int, size: int) -> None:
         os.ftruncate(handle, size)

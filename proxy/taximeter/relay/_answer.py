@@ -209,7 +209,7 @@ class AnswerParser:
             known = len(self._unread)
             # Most heads come in one read, and nothing is copied then.
             said = self._unread + data if known else data
-            end = said.find(_END, max(0, known - 3))
+            end = said.find(_END, known - 3 if known > 3 else 0)
             if end < 0:
                 self._unread = said
                 self._judge_bytes(data)
