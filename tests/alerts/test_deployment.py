@@ -20,6 +20,8 @@ import psycopg
 import pytest
 import yaml
 
+from alerts._values import span_milliseconds
+from taximeter.serve._supervisor import METRICS_SECONDS_MAX
 from taximeter.settings import load
 from tests.alerts._programs import run
 from tests.alerts._registry import ROOT
@@ -218,6 +220,13 @@ def test_prometheus_takes_its_configuration(tmp_path: Path) -> None:
     jobs = {job["job_name"]: job for job in yaml.safe_load(text)["scrape_configs"]}
     assert set(jobs) == {"taximeter", "prometheus", "alertmanager"}
     assert jobs["taximeter"]["authorization"]["credentials_file"] == "/run/secrets/console_token"
+
+
+def test_a_recorder_that_hangs_is_no_instance_that_is_down() -> None:
+    """Prometheus waits longer for the console than the console does for its recorder."""
+    text = (DEPLOY / "prometheus" / "prometheus.yml").read_text(encoding="utf-8")
+    waits = span_milliseconds(yaml.safe_load(text)["global"]["scrape_timeout"]) / 1000
+    assert waits > METRICS_SECONDS_MAX + 2
 
 
 def test_prometheus_keeps_longer_than_any_alert_looks_back() -> None:

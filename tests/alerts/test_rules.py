@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,6 +145,22 @@ def test_an_alert_says_what_routes_and_people_need(alert: Alert) -> None:
     board = re.search(r"/d/taximeter-(\w+)\?", alert.annotations["dashboard_url"])
     assert board is not None
     assert (ROOT / "dashboards" / "generated" / f"{board[1]}.json").exists()
+
+
+@pytest.mark.parametrize(
+    "alert", ALERTS, ids=lambda one: f"{one.name}{one.labels.get('window', '')}"
+)
+def test_a_link_narrows_its_board_by_what_the_board_and_the_alert_have(alert: Alert) -> None:
+    """A board that has no such variable would open wide; a label that is missing, on nothing."""
+    url = alert.annotations["dashboard_url"]
+    (name,) = re.findall(r"/d/taximeter-(\w+)\?", url)
+    board = json.loads((ROOT / "dashboards" / "generated" / f"{name}.json").read_text())
+    variables = {one["name"] for one in board["templating"]["list"]}
+    narrowed = dict(re.findall(r"var-(\w+)=\{\{ \$labels\.(\w+)", url))
+    assert set(narrowed) <= variables
+    fired = [said for case in CASES for _, said in case.firing() if said["alert"] == alert.name]
+    for said in fired:
+        assert set(narrowed.values()) <= set(said.get("labels", {})), said
 
 
 def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
