@@ -8,7 +8,8 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -18,11 +19,22 @@ from taximeter.call import Outcome, UsageSource
 from taximeter.journal import JournalWriter, Position, journals
 from taximeter.journal import _layout as layout
 from taximeter.journal._format import SegmentHeader
-from taximeter.ledger import ENTRIES_MAX, Batch, LeaseLost, Ledger, Parked
+from taximeter.ledger import (
+    ENTRIES_MAX,
+    Batch,
+    Committed,
+    Entry,
+    LeaseLost,
+    Ledger,
+    LedgerUnavailable,
+    Parked,
+    RecorderState,
+)
 from taximeter.ledger import _engine as engine
 from taximeter.recorder import Recorder
 from taximeter.recorder import _reclaim as reclaim
 from taximeter.recorder._recorder import Stopped
+from taximeter.settings import Settings
 from tests.recorder.make import (
     World,
     book,
@@ -347,6 +359,72 @@ def test_an_unavailable_ledger_costs_no_row_and_no_memory(
     world.assert_sums()
     complaints = [each for each in caplog.messages if "unavailable" in each]
     assert len(complaints) == 1
+
+
+class Hearing:
+    """A sink that writes down what it hears."""
+
+    name = "hearing"
+
+    def __init__(self) -> None:
+        self.noted: list[str] = []
+        self.heard: list[str] = []
+
+    def restore(self, notes: Mapping[str, bytes]) -> None: ...
+
+    def note(self, entries: Sequence[Entry], committed: Committed) -> Mapping[str, bytes]:
+        self.noted += [entry.call_id for entry in entries]
+        return {}
+
+    def booked(self, entries: Sequence[Entry], committed: Committed) -> None:
+        assert {entry.call_id for entry in entries} == committed.inserted
+        assert not committed.inserted & committed.repeated
+        self.heard += [entry.call_id for entry in entries]
+
+    def reload(self, settings: Settings) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("lost", ["question", "answer", "answer, and the notes"])
+def test_sinks_hear_of_a_call_once_whatever_the_ledger_answers(
+    lost: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """D8: a commit that came about, and whose answer was lost, is told by the try after it."""
+    world.journal(*whole(range(1, 60)), segment_bytes=2048)
+    world.settings = world.configure(recorder={"batch_rows_max": 5})
+    commit, load = Ledger.commit, Ledger.load
+    asked = Counter[str]()
+
+    def flaky_commit(ledger: Ledger, *arguments: Any) -> Committed:
+        asked["commit"] += 1
+        if asked["commit"] % 2 and lost == "question":
+            raise LedgerUnavailable("gone", "wait")
+        done = commit(ledger, *arguments)
+        if asked["commit"] % 2:
+            raise LedgerUnavailable("answer lost", "wait")
+        return done
+
+    def flaky_load(ledger: Ledger, *arguments: Any) -> RecorderState:
+        asked["load"] += 1
+        if asked["load"] % 2 == 0 and lost == "answer, and the notes":
+            raise LedgerUnavailable("gone", "wait")
+        return load(ledger, *arguments)
+
+    monkeypatch.setattr("taximeter.recorder._recorder.RETRY_SECONDS_FIRST", 0.0)
+    hearing = Hearing()
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "commit", flaky_commit)
+        patch.setattr(Ledger, "load", flaky_load)
+        recorder = Recorder(world.settings, sinks=[hearing], clock=lambda: world.now)
+        recorder.begin()
+        book(recorder)
+        recorder.close()
+    assert world.numbers() == list(range(1, 60))
+    assert Counter(hearing.heard) == Counter(world.calls().keys())
+    assert set(hearing.noted) == set(hearing.heard)
+    assert (recorder.stats.booked, recorder.stats.repeated) == (59, 0)
+    assert recorder.sinks.failures == {"hearing": 0}
 
 
 def test_a_recorder_can_be_stopped_while_the_ledger_is_unavailable(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
+from taximeter.ledger import Batch, Committed, Ledger, LedgerUnavailable
 from taximeter.recorder import Recorder
+from taximeter.traces import Tracer, TraceStats
 from tests.recorder.conftest import empty_ledger, world
 from tests.recorder.make import World, book, whole
 from tests.traces.collector import Collector, GrpcCollector, HttpCollector, attributes_of
-from tests.traces.make import streamed, tell, tracer
+from tests.traces.make import settings, streamed, tell, tracer
 
 __all__ = ["empty_ledger", "world"]
 
@@ -38,6 +41,98 @@ def test_a_booked_call_is_exported(world: World, collector: Collector) -> None:
     assert (sink.stats.exported, sink.stats.queued) == (3, 0)
     assert sink.stats.exported_spans == len(collector.spans)
     assert recorder.sinks.failures == {"traces": 0}
+
+
+class Died(BaseException):
+    """The recorder's process ended here."""
+
+
+@pytest.mark.parametrize("nth", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("where", "name", "when"),
+    [
+        (Ledger, "commit", "before"),
+        (Ledger, "commit", "after"),
+        (Tracer, "note", "before"),
+        (Tracer, "note", "after"),
+        (Tracer, "booked", "before"),
+        (Tracer, "booked", "after"),
+    ],
+)
+def test_a_recorder_may_die_anywhere(
+    where: Any, name: str, when: str, nth: int, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traces arrive at least once: killed around a commit, the next recorder's collector has all.
+
+    The first recorder's collector is down, so that nothing of it has been taken anywhere else.
+    """
+    world.journal(*whole(range(1, 40)), segment_bytes=2048)
+    world.settings = world.configure(recorder={"batch_rows_max": 5})
+    real: Callable[..., object] = getattr(where, name)
+    left = [nth]
+
+    def dying(*arguments: Any, **more: Any) -> object:
+        left[0] -= 1
+        if left[0] == 0 and when == "before":
+            raise Died
+        answer = real(*arguments, **more)
+        if left[0] == 0:
+            raise Died
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(where, name, dying)
+        recorder = Recorder(world.settings, sinks=[Tracer(settings("http://127.0.0.1:9"))])
+        recorder.begin()
+        with pytest.raises(Died):
+            book(recorder)
+        recorder.close()
+    with HttpCollector() as collector:
+        sink = Tracer(settings(collector.url))
+        recorder = Recorder(world.settings, sinks=[sink])
+        recorder.begin()
+        book(recorder)
+        recorder.close()
+        named = [attributes_of(span)["taximeter.call_id"] for span in collector.calls]
+    assert set(named) == world.calls().keys()
+    assert len(world.calls()) == 39
+    assert len(named) <= 39 + 10, "more than one commit was repeated"
+    assert sink.stats.dropped == TraceStats().dropped
+    repeats = {span.span_id: span.SerializeToString() for span in collector.calls}
+    assert all(span.SerializeToString() == repeats[span.span_id] for span in collector.calls)
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_ledger_that_is_away_for_long_fills_no_spool(
+    lost: bool, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit that is tried a hundred times writes its calls down once, and exports them once."""
+    world.journal(*whole(range(1, 11)))
+    real, tries = Ledger.commit, [0]
+
+    def refusing(ledger: Ledger, batch: Batch, note: Any) -> Committed:
+        tries[0] += 1
+        if tries[0] > 100:
+            return real(ledger, batch, note)
+        if lost:
+            real(ledger, batch, note)
+        else:
+            note(Committed(frozenset(each.call_id for each in batch.entries), frozenset(), {}))
+        raise LedgerUnavailable("gone", "wait")
+
+    monkeypatch.setattr("taximeter.recorder._recorder.RETRY_SECONDS_MAX", 0.0)
+    monkeypatch.setattr("taximeter.recorder._recorder.RETRY_SECONDS_FIRST", 0.0)
+    monkeypatch.setattr(Ledger, "commit", refusing)
+    with HttpCollector() as collector:
+        sink = Tracer(settings(collector.url))
+        recorder = Recorder(world.settings, sinks=[sink])
+        recorder.begin()
+        book(recorder)
+        recorder.close()
+        named = [attributes_of(span)["taximeter.call_id"] for span in collector.calls]
+    assert tries[0] > 100
+    assert sorted(named) == sorted(world.calls())
+    assert (sink.stats.exported, sink.stats.queued) == (10, 0)
 
 
 def test_the_resource_says_who_speaks(collector: Collector) -> None:

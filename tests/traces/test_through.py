@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -21,7 +23,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from tests.rig import Script
-from tests.rig.taximeter import Taximeter
+from tests.rig.taximeter import Taximeter, free_port
 from tests.rig.upstream import Upstream
 from tests.traces.collector import Answer, HttpCollector, attributes_of
 
@@ -235,6 +237,56 @@ def test_a_dead_collector_costs_calls_and_ledger_nothing(
         code = meter.stop()
     assert code == 0
     assert time.monotonic() - began < 8
+
+
+def recorder_of(meter: Taximeter) -> int | None:
+    """Give the recorder's process id; None while it is on its way up."""
+    assert meter.process is not None
+    children = Path(f"/proc/{meter.process.pid}/task/{meter.process.pid}/children")
+    for pid in map(int, children.read_text().split()):
+        with contextlib.suppress(FileNotFoundError):
+            if b"recorder" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                return pid
+    return None
+
+
+def test_a_killed_recorder_loses_no_trace(upstream: Upstream, tmp_path: Path) -> None:
+    """Traces arrive at least once: the collector is down, everything is killed, it comes up.
+
+    H9: what waits meanwhile is on disk, for its owner alone, and holds no prompt and no credential.
+    """
+    canary = "canary-7c2d"
+    headers = {"Authorization": f"Bearer sk-{canary}", "x-api-key": canary}
+    upstreams = {"openai": {"url": upstream.url, "dialect": "openai"}}
+    port = free_port()
+    meter = Taximeter(tmp_path, upstreams, otlp={"endpoint": f"http://127.0.0.1:{port}"})
+    meter.start()
+    try:
+        for number in range(1, 31):
+            said = {**CHAT, "messages": [{"role": "user", "content": canary}]}
+            fetch(meter, said, headers, query=f"?key={canary}")
+            if number % 10 == 0:
+                meter.booked(number)
+                if number == 20:
+                    meter.kill()
+                    meter.start()
+                elif (pid := recorder_of(meter)) is not None:
+                    os.kill(pid, signal.SIGKILL)
+        files = [*(tmp_path / "traces").iterdir()]
+        assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+        assert canary.encode() not in b"".join(path.read_bytes() for path in files)
+        wanted = {row["id"] for row in meter.booked(30)}
+        assert len(wanted) == 30
+        with HttpCollector(port) as late:
+            deadline = time.monotonic() + 20
+            while {attributes_of(span)["taximeter.call_id"] for span in late.calls} != wanted:
+                assert time.monotonic() < deadline, meter.log_text()
+                time.sleep(0.05)
+            assert meter.stop() == 0
+            assert len(late.calls) == 30
+        assert [path.name for path in (tmp_path / "traces").iterdir()] == ["acknowledged"]
+    finally:
+        meter.stop()
 
 
 def test_headers_are_checked_before_anything_starts(
