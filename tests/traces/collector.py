@@ -16,6 +16,7 @@ import ssl
 import struct
 import threading
 import time
+from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -84,6 +85,8 @@ class Collector:
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.default = Answer()
+        self.fails: Callable[[bytes], bool] = lambda body: False
+        """Tells of a request's body whether the answer is 503."""
         self.ended = threading.Event()
         self._answers: list[Answer] = []
         self._lock = threading.Lock()
@@ -95,6 +98,8 @@ class Collector:
     def take(self, path: str, headers: dict[str, str], body: bytes) -> Answer:
         with self._lock:
             answer = self._answers.pop(0) if self._answers else self.default
+            if self.fails(body):
+                answer = Answer(status=503)
             taken = answer.status == 200 and not answer.cut and answer.code is None
             self.requests.append(Request(path, headers, body, time.monotonic(), taken))
         return answer

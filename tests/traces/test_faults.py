@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import grpc
 import pytest
 
+from taximeter.trace_ids import trace_id_of
 from taximeter.traces import Tracer, TraceStats
 from taximeter.traces import _exporter as exporter
 from tests.traces.collector import Answer, GrpcCollector, HttpCollector
@@ -399,6 +400,42 @@ def test_a_request_stays_below_what_collectors_take(
     assert settled(sink.stats) == (10, {"too_large": 1})
     assert len(http.requests) > 2
     assert all(len(request.body) < 8_200 for request in http.requests)
+
+
+@pytest.mark.parametrize("poisoned", [[3], [1], [4, 7], [10]])
+def test_a_call_that_the_collector_fails_at_holds_up_no_other(
+    http: HttpCollector, monkeypatch: pytest.MonkeyPatch, poisoned: list[int]
+) -> None:
+    """Whatever the collector keeps saying to one call, all others arrive, and it is counted."""
+    monkeypatch.setattr(exporter, "BACKOFF_SECONDS_MAX", 0.001)
+    monkeypatch.setattr(exporter, "TRIES", 2)
+    poison = [trace_id_of(streamed(number).call_id) for number in poisoned]
+    http.fails = lambda body: any(bytes.fromhex(each) in body for each in poison)
+    sink = tracer(http.url, batch_calls_max=10)
+    tell(sink, [streamed(number) for number in range(1, 11)])
+    wait_until(lambda: sink.stats.exported == 10 - len(poisoned))
+    tell(sink, [streamed(number) for number in range(11, 31)])
+    wait_until(lambda: sink.stats.exported == 30 - len(poisoned))
+    wait_until(lambda: sink.stats.dropped["not_taken"] == len(poisoned))
+    sink.close()
+    assert settled(sink.stats) == (30 - len(poisoned), {"not_taken": len(poisoned)})
+
+
+def test_a_collector_that_takes_nothing_is_no_call_s_fault(
+    http: HttpCollector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often they are tried, calls wait while no other call is taken either."""
+    monkeypatch.setattr(exporter, "BACKOFF_SECONDS_MAX", 0.001)
+    monkeypatch.setattr(exporter, "TRIES", 2)
+    http.fails = lambda body: True
+    sink = tracer(http.url)
+    book(sink, 1, 20)
+    wait_until(lambda: sink.stats.failed > 150)
+    assert (sink.stats.queued, sum(sink.stats.dropped.values())) == (20, 0)
+    http.fails = lambda body: False
+    wait_until(lambda: sink.stats.exported == 20)
+    sink.close()
+    assert settled(sink.stats) == (20, {})
 
 
 def test_spans_that_were_not_kept_are_counted(http: HttpCollector) -> None:

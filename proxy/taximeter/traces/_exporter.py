@@ -5,7 +5,12 @@
 Whatever the collector does, three things hold. The recorder only appends to the spool. What the
 collector has not taken stays there: a batch is acknowledged once it was taken, or refused with an
 answer that would be the same the next time. And each failure in a row doubles the wait before the
-next try, up to a bound: a collector that is down sees a try every few seconds, with the same batch.
+next try, up to a bound: a collector that is down sees a try every few seconds.
+
+A collector may also fail at one call for ever (a limit of its own, a fault) and take all others.
+So what was not taken for some tries goes behind the rest of its batch, in halves, down to single
+calls; and a call that fails on and on while others are taken is dropped. Where nothing is taken,
+it is the collector that is down, and nothing is dropped.
 """
 
 from __future__ import annotations
@@ -14,7 +19,9 @@ import logging
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from taximeter.traces._complaints import Complaints
@@ -36,6 +43,10 @@ ASKED_SECONDS_MAX = 60.0
 """Longest that a collector's own `Retry-After` is obeyed."""
 BODY_BYTES_MAX = 4_000_000
 """Of one request. Collectors take 4 MiB over gRPC unless told otherwise, and 20 MiB over HTTP."""
+TRIES = 5
+"""Failures in a row, at least three seconds, after which calls go behind others."""
+ROUNDS = 3
+"""So often a single call does, at most, if others are taken meanwhile."""
 CLOSE_SECONDS_MAX = 3.0
 ABORT_SECONDS_MAX = 1.0
 
@@ -64,6 +75,17 @@ class _Encoded(NamedTuple):
     spans: int
 
 
+@dataclass
+class _Part:
+    """Calls that are sent in one request."""
+
+    calls: Sequence[_Encoded]
+    rounds: int = 0
+    """How often they have gone behind others."""
+    taken_before: int = 0
+    """Requests that had been taken when they first did."""
+
+
 class _Ended(Exception):
     """It was asked to end, and what is being sent is for the next recorder."""
 
@@ -82,6 +104,8 @@ class Exporter:
         self._end_at: float | None = None
         """When to be done; None while nobody has asked to end."""
         self._failures = 0
+        self._taken = 0
+        """Requests taken so far."""
         self._not_before = 0.0
         self._thread = threading.Thread(target=self._run, name="traces", daemon=True)
         self._thread.start()
@@ -182,32 +206,48 @@ class Exporter:
         return calls
 
     def _send(self, calls: Sequence[_Encoded]) -> None:
-        """Send calls in one request, or in several if they are too many bytes for one."""
-        part: list[_Encoded] = []
-        part_bytes = 0
+        """Send calls until each has been taken or dropped."""
+        waiting = deque(self._parts(calls))
+        while waiting:
+            part = waiting.popleft()
+            reply = self._try(request_of([call.body for call in part.calls], self._resource()))
+            if reply.verdict is Verdict.TAKEN:
+                self._count(part, reply)
+            elif reply.verdict is Verdict.REFUSED:
+                self._drop(part, "refused", reply)
+            elif self._is_to_blame(part):
+                self._drop(part, "not_taken", reply)
+            else:
+                waiting.extend(_halves(part))
+                if len(waiting) == 1:
+                    # Whether it is this call or the collector, the next one shows.
+                    waiting.extend(self._parts(self._encoded(self._spool.read(1))))
+
+    def _parts(self, calls: Sequence[_Encoded]) -> list[_Part]:
+        """Put calls together to requests that are not too large."""
+        parts: list[_Part] = []
+        some: list[_Encoded] = []
+        some_bytes = 0
         for call in calls:
             if len(call.body) > BODY_BYTES_MAX:
                 self._stats.drop(1, "too_large")
                 continue
-            if part_bytes + len(call.body) > BODY_BYTES_MAX:
-                self._send_one(part)
-                part, part_bytes = [], 0
-            part.append(call)
-            part_bytes += len(call.body)
-        if part:
-            self._send_one(part)
+            if some_bytes + len(call.body) > BODY_BYTES_MAX:
+                parts.append(_Part(some))
+                some, some_bytes = [], 0
+            some.append(call)
+            some_bytes += len(call.body)
+        return [*parts, _Part(some)] if some else parts
 
-    def _send_one(self, calls: Sequence[_Encoded]) -> None:
-        resource = self._path().shape.resource
-        reply = self._insist(request_of([call.body for call in calls], resource))
+    def _resource(self) -> Mapping[str, str]:
+        return self._path().shape.resource
+
+    def _count(self, part: _Part, reply: Reply) -> None:
+        self._taken += 1
         stats = self._stats
-        if reply.verdict is not Verdict.TAKEN:
-            stats.drop(len(calls), reply.verdict.value)
-            self._complaints.say(f"{reply.verdict.value}: {reply.detail}")
-            return
-        spans = sum(call.spans for call in calls)
+        spans = sum(call.spans for call in part.calls)
         rejected = min(rejected_spans(reply.body), spans)
-        stats.exported += len(calls)
+        stats.exported += len(part.calls)
         stats.exported_spans += spans - rejected
         stats.rejected_spans += rejected
         if rejected:
@@ -215,12 +255,25 @@ class Exporter:
         else:
             self._complaints.end()
 
-    def _insist(self, body: bytes) -> Reply:
-        """Send a request until it is taken or refused, for as long as that takes.
+    def _drop(self, part: _Part, reason: str, reply: Reply) -> None:
+        self._stats.drop(len(part.calls), reason)
+        self._complaints.say(f"{reason}: {reply.detail}")
+
+    def _is_to_blame(self, part: _Part) -> bool:
+        """Note that a part was not taken; tell whether it is a call that fails alone."""
+        if part.rounds == 0:
+            part.taken_before = self._taken
+        part.rounds += 1
+        alone = len(part.calls) == 1
+        return alone and part.rounds >= ROUNDS and self._taken > part.taken_before
+
+    def _try(self, body: bytes) -> Reply:
+        """Send a request until it is taken, or refused, or has failed `TRIES` times.
 
         Raises:
             _Ended: if it was asked to end, and the collector did not take it at a last try.
         """
+        tries = 0
         while True:
             way, last = self._path(), self._end_at is not None
             reply = way.transport.export(body, self._seconds(way.timeout_seconds))
@@ -233,12 +286,15 @@ class Exporter:
             if reply.verdict is Verdict.REFUSED:
                 self._failures = 0
                 return reply
-            wait = self._wait_seconds(reply)
-            self._failures += 1
-            self._complaints.say(f"{reply.verdict.value}: {reply.detail}")
             if last:
                 raise _Ended
+            self._complaints.say(f"{reply.verdict.value}: {reply.detail}")
+            wait = self._wait_seconds(reply)
+            self._failures += 1
             self._pause(wait)
+            tries += 1
+            if tries >= TRIES:
+                return reply
 
     def _seconds(self, timeout_seconds: float) -> float:
         """Say how long an answer may take: no longer than until the end; never nothing."""
@@ -259,3 +315,9 @@ class Exporter:
             self._not_before = time.monotonic() + seconds
             while self._end_at is None and (left := self._not_before - time.monotonic()) > 0:
                 self._changed.wait(left)
+
+
+def _halves(part: _Part) -> list[_Part]:
+    """Divide a part, if there is anything to divide."""
+    middle = len(part.calls) // 2
+    return [_Part(part.calls[:middle]), _Part(part.calls[middle:])] if middle else [part]

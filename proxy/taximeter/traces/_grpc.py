@@ -25,8 +25,8 @@ BUSY = frozenset(
         grpc.StatusCode.DATA_LOSS,
     }
 )
-"""OTLP's retryable answers. `RESOURCE_EXHAUSTED` is one only with a word on when to come back; our
-waits are bounded and so are our tries, so that word is not asked for."""
+"""OTLP's retryable answers. `RESOURCE_EXHAUSTED` is one only with a word on when to come back; a
+call that fails so for ever while others are taken is found out, so that word is not asked for."""
 UNREACHABLE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
 
 

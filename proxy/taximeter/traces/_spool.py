@@ -236,8 +236,9 @@ class Spool:
             if not self._ahead and self._offset < look.size:
                 self._fetch(look)
             with self._lock:
+                before = len(found)
                 self._take(look, found, calls_max)
-                self._in_flight = len(found)
+                self._in_flight += len(found) - before
                 self._tell()
         return found
 

@@ -5,12 +5,21 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
-DROPPED = ("spool_full", "unwritable", "damaged", "refused", "too_large", "not_encodable")
+DROPPED = (
+    "spool_full",
+    "unwritable",
+    "damaged",
+    "refused",
+    "not_taken",
+    "too_large",
+    "not_encodable",
+)
 """Reasons for which a call's trace is dropped.
 
 The first three are told of the spool: it passed its bound, the disk would not take the call, or
 what the disk gave back is not what was written. `refused` is told of an answer of the collector's
-that would be the same the next time. A collector that does not answer, or asks to be left alone,
+that would be the same the next time, and `not_taken` of a call that it fails at on and on while it
+takes others. A collector that does not answer, or asks to be left alone,
 drops nothing: calls wait for it in the spool.
 """
 
