@@ -192,7 +192,15 @@ ASKED = b'"stream_options":{"include_usage":true}'
         (b'{"stream_options":{"include_usage":true}}', None),
         (b'{"stream_options":"yes"}', None),
         (b'{"stream_options":{},"stream_options":{}}', None),
-        (b'{"a":{"stream_options":{}},"stream_options":{}}', None),
+        (
+            b'{"a":{"stream_options":{}},"stream_options":{}}',
+            b'{"a":{"stream_options":{}},"stream_options":{"include_usage":true}}',
+        ),
+        (b'{"stream_options":{},"STREAM_OPTIONS":{}}', None),
+        (
+            b'{"stream\\u005foptions": {"x":1}}',
+            b'{"stream\\u005foptions": {"include_usage":true,"x":1}}',
+        ),
         (
             b'{"a":{"stream_options":{"include_usage":false}},'
             b'"stream_options":{"include_usage":true}}',

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from taximeter.dialects import _operations
+from taximeter.dialects import _operations, _output
 from taximeter.dialects._anthropic_message import AnthropicReader, read_anthropic_answer
 from taximeter.dialects._contract import (
     AnswerFacts,
@@ -52,6 +52,10 @@ class Anthropic(Dialect):
     def ask_usage(self, body: bytes) -> bytes | None:
         """See `Dialect.ask_usage`. Usage always comes here."""
         return None
+
+    def limit_output(self, operation: Operation, body: bytes, tokens_max: int) -> bytes | None:
+        """See `Dialect.limit_output`."""
+        return _output.limit_flat(_output.ANTHROPIC, operation, body, tokens_max)
 
     def refuses_usage(self, status: int, body: bytes) -> bool:
         """See `Dialect.refuses_usage`."""

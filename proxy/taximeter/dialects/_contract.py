@@ -5,9 +5,9 @@ facts out, no clock, no I/O, no exception for anything an upstream or a client m
 What it cannot read it leaves as None.
 
 The relay passes bytes on whatever a dialect makes of them. A dialect has a say in them at
-three places only: `ask_usage` (the request of a chat stream), `StreamReader.feed` (which
-takes the extra usage event out again) and the events of our own (`error_event`, `ping`,
-`refusal`).
+four places only: `ask_usage` (the request of a chat stream), `limit_output` (the request of
+a caller whose output is limited), `StreamReader.feed` (which takes the extra usage event out
+again) and the events of our own (`error_event`, `ping`, `refusal`).
 """
 
 from __future__ import annotations
@@ -57,6 +57,10 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Length of the text to be spoken (speech), where that is what is priced."""
     images: int | None = None
     """Number of images asked for, where that is what is priced."""
+    output_tokens_max: int | None = None
+    """Most tokens asked for in one answer, from 1 on; None where no such number is given."""
+    answers: int = 1
+    """How many answers are asked for at once, each of up to `output_tokens_max`."""
 
 
 class AnswerFacts(msgspec.Struct, kw_only=True):
@@ -164,6 +168,20 @@ class Dialect(ABC):
         """Give the body with `stream_options.include_usage` set, or None to leave it as it is.
 
         Nothing else of the body changes, byte for byte.
+        """
+
+    @abstractmethod
+    def limit_output(self, operation: Operation, body: bytes, tokens_max: int) -> bytes | None:
+        """Give the body with each answer held to `tokens_max` (from 1 on) tokens.
+
+        `body` itself where it asks for no more already, and where the operation writes no text
+        (embeddings, images, files, ...). None, for the call to be refused, where it cannot be
+        told for certain which bytes to change, and where the operation writes text but has no
+        such field in its body (batches, realtime, a path that is not known). Nothing else of
+        the body changes, byte for byte, so that `ask_usage` goes before it or after it.
+
+        To be asked of every call under a limit, whatever `RequestFacts.output_tokens_max` says:
+        that is what one reader makes of a body that two may read in two ways.
         """
 
     @abstractmethod

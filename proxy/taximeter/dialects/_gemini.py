@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from taximeter.dialects import _json, _operations
+from taximeter.dialects import _json, _operations, _output
 from taximeter.dialects._contract import (
     AnswerFacts,
     Countable,
@@ -23,11 +23,16 @@ from taximeter.dialects._requests import read_json_request
 from taximeter.dialects._text_others import gemini_countable
 
 
-class _Tier(msgspec.Struct):
-    serviceTier: msgspec.Raw = _json.ABSENT  # noqa: N815 - the name on the wire
+class _Request(msgspec.Struct, rename="camel"):
+    """The fields that other families do not have."""
+
+    service_tier: msgspec.Raw = _json.ABSENT
+    generation_config: msgspec.Raw = _json.ABSENT
+    snake_config: msgspec.Raw = msgspec.field(default=_json.ABSENT, name="generation_config")
 
 
-_tier_decoder: Final = msgspec.json.Decoder(_Tier)
+_decoder: Final = msgspec.json.Decoder(_Request)
+_NOTHING: Final = _Request()
 
 
 class Gemini(Dialect):
@@ -51,17 +56,24 @@ class Gemini(Dialect):
         """See `Dialect.read_request`. The model is in the path, but for interactions."""
         facts = read_json_request(operation, body, whole)
         model = _operations.model_of(path, "") or facts.model
-        tier = _json.read(_tier_decoder, body) if whole else None
+        own = (_json.read(_decoder, body) if whole else None) or _NOTHING
+        config = _json.mapping(_json.tree(own.generation_config or own.snake_config))
         return msgspec.structs.replace(
             facts,
             model=model,
             stream=operation.stream or facts.stream,
-            service_tier=facts.service_tier or (_json.word(tier.serviceTier) if tier else None),
+            service_tier=facts.service_tier or _json.word(own.service_tier),
+            output_tokens_max=_either(config, "maxOutputTokens", "max_output_tokens"),
+            answers=_either(config, "candidateCount", "candidate_count") or 1,
         )
 
     def ask_usage(self, body: bytes) -> bytes | None:
         """See `Dialect.ask_usage`. Usage always comes here."""
         return None
+
+    def limit_output(self, operation: Operation, body: bytes, tokens_max: int) -> bytes | None:
+        """See `Dialect.limit_output`."""
+        return _output.limit_gemini(operation, body, tokens_max)
 
     def refuses_usage(self, status: int, body: bytes) -> bool:
         """See `Dialect.refuses_usage`."""
@@ -109,3 +121,7 @@ class Gemini(Dialect):
     ) -> Countable:
         """See `Dialect.countable`."""
         return gemini_countable(request, answer_type, answer)
+
+
+def _either(config: dict[str, object], camel: str, snake: str) -> int | None:
+    return _output.positive(config.get(camel)) or _output.positive(config.get(snake))

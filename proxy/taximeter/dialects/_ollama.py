@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from taximeter.call import Usage
-from taximeter.dialects import _json, _operations, _scan, _usage
+from taximeter.dialects import _json, _operations, _output, _scan, _usage
 from taximeter.dialects._contract import (
     AnswerFacts,
     Countable,
@@ -160,13 +160,21 @@ class Ollama(Dialect):
         """See `Dialect.read_request`. Chat and generation stream unless `stream` is false."""
         facts = read_json_request(operation, body, whole)
         streams = operation.api in ("ollama_chat", "ollama_generate")
-        stated = _json.read(_stream_decoder, body) if whole else None
-        refused = stated is not None and bytes(stated.stream) == b"false"
-        return msgspec.structs.replace(facts, stream=streams and not refused)
+        own = (_json.read(_request_decoder, body) if whole else None) or _NOTHING
+        options = mapping(tree(own.options))
+        return msgspec.structs.replace(
+            facts,
+            stream=streams and bytes(own.stream) != b"false",
+            output_tokens_max=_output.positive(options.get("num_predict")),
+        )
 
     def ask_usage(self, body: bytes) -> bytes | None:
         """See `Dialect.ask_usage`. Usage always comes here."""
         return None
+
+    def limit_output(self, operation: Operation, body: bytes, tokens_max: int) -> bytes | None:
+        """See `Dialect.limit_output`."""
+        return _output.limit_ollama(operation, body, tokens_max)
 
     def refuses_usage(self, status: int, body: bytes) -> bool:
         """See `Dialect.refuses_usage`."""
@@ -229,8 +237,12 @@ class Ollama(Dialect):
         return ollama_countable(operation, request, answer_type, answer)
 
 
-class _Stream(msgspec.Struct):
+class _Request(msgspec.Struct):
+    """The fields that mean something else here, or nothing elsewhere."""
+
     stream: msgspec.Raw = ABSENT
+    options: msgspec.Raw = ABSENT
 
 
-_stream_decoder: Final = msgspec.json.Decoder(_Stream)
+_request_decoder: Final = msgspec.json.Decoder(_Request)
+_NOTHING: Final = _Request()

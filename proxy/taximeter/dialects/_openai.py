@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taximeter.dialects import _edit, _operations
+from taximeter.dialects import _edit, _operations, _output
 from taximeter.dialects._contract import (
     AnswerFacts,
     Countable,
@@ -49,6 +49,10 @@ class OpenAi(Dialect):
     def ask_usage(self, body: bytes) -> bytes | None:
         """See `Dialect.ask_usage`."""
         return _edit.ask_usage(body)
+
+    def limit_output(self, operation: Operation, body: bytes, tokens_max: int) -> bytes | None:
+        """See `Dialect.limit_output`."""
+        return _output.limit_flat(_output.OPENAI, operation, body, tokens_max)
 
     def refuses_usage(self, status: int, body: bytes) -> bool:
         """See `Dialect.refuses_usage`."""

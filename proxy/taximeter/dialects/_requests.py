@@ -18,6 +18,7 @@ import msgspec
 
 from taximeter.dialects import _json, _scan
 from taximeter.dialects._contract import Operation, RequestFacts
+from taximeter.dialects._output import positive
 from taximeter.dialects._usage import count
 
 PARTS_MAX: Final = 64
@@ -38,7 +39,13 @@ class _Request(msgspec.Struct):
     user: msgspec.Raw = _json.ABSENT
     metadata: msgspec.Raw = _json.ABSENT
     input: msgspec.Raw = _json.ABSENT
+    max_completion_tokens: msgspec.Raw = _json.ABSENT
+    max_tokens: msgspec.Raw = _json.ABSENT
+    max_output_tokens: msgspec.Raw = _json.ABSENT
+    max_tokens_to_sample: msgspec.Raw = _json.ABSENT
     n: msgspec.Raw = _json.ABSENT
+    best_of: msgspec.Raw = _json.ABSENT
+    prompt: msgspec.Raw = _json.ABSENT
 
 
 class _Options(msgspec.Struct):
@@ -58,6 +65,13 @@ class _Usual(msgspec.Struct):
     safety_identifier: _Name | None = None
     user: _Name | None = None
     metadata: msgspec.Raw = _json.ABSENT
+    max_completion_tokens: int | None = None
+    max_tokens: int | None = None
+    max_output_tokens: int | None = None
+    max_tokens_to_sample: int | None = None
+    n: int | None = None
+    best_of: int | None = None
+    prompt: msgspec.Raw = _json.ABSENT
 
 
 _decoder: Final = msgspec.json.Decoder(_Request)
@@ -65,6 +79,13 @@ _usual_decoder: Final = msgspec.json.Decoder(_Usual)
 _MEASURED: Final = frozenset({"speech", "images"})
 """Endpoints priced by something that the request alone tells."""
 _ASKED_FOR_USAGE: Final = frozenset({"chat_completions", "completions"})
+_OUTPUT_TOKENS_MAX: Final = {
+    "chat_completions": ("max_completion_tokens", "max_tokens"),
+    "completions": ("max_tokens", "max_tokens_to_sample"),
+    "responses": ("max_output_tokens",),
+    "messages": ("max_tokens",),
+}
+"""The fields that limit an endpoint's output; the first that states a number wins."""
 
 
 def read_json_request(operation: Operation, body: bytes, whole: bool) -> RequestFacts:
@@ -98,6 +119,8 @@ def _read_usual(operation: Operation, body: bytes) -> RequestFacts | None:
         asks_usage=asks,
         can_ask_usage=stream and not asks and operation.api in _ASKED_FOR_USAGE,
         batch=operation.api == "batches",
+        output_tokens_max=_output_tokens_max(operation, request),
+        answers=_answers(operation, request),
     )
 
 
@@ -125,6 +148,8 @@ def _read_patiently(operation: Operation, body: bytes, whole: bool) -> RequestFa
         batch=operation.api == "batches",
         input_characters=len(speech) if isinstance(speech, str) else None,
         images=_images(operation, _json.tree(request.n)),
+        output_tokens_max=_output_tokens_max(operation, request),
+        answers=_answers(operation, request),
     )
 
 
@@ -170,3 +195,30 @@ def _images(operation: Operation, number: object) -> int | None:
     if operation.api != "images":
         return None
     return 1 if number is None else count(number)
+
+
+def _output_tokens_max(operation: Operation, request: _Usual | _Request) -> int | None:
+    for field in _OUTPUT_TOKENS_MAX.get(operation.api, ()):
+        if (found := _number(getattr(request, field))) is not None:
+            return found
+    return None
+
+
+def _answers(operation: Operation, request: _Usual | _Request) -> int:
+    """Give how many answers are asked for: of completions, `n` or `best_of` for each prompt."""
+    if operation.api == "chat_completions":
+        return _number(request.n) or 1
+    if operation.api != "completions":
+        return 1
+    each = max(_number(request.n) or 1, _number(request.best_of) or 1)
+    prompts = (
+        _json.sequence(_json.tree(request.prompt)) if bytes(request.prompt).startswith(b"[") else []
+    )
+    are_tokens = not prompts or isinstance(prompts[0], int)  # one prompt, as its tokens
+    return each if are_tokens else each * len(prompts)
+
+
+def _number(value: int | msgspec.Raw | None) -> int | None:
+    if not value:
+        return None
+    return positive(_json.tree(value) if isinstance(value, msgspec.Raw) else value)
