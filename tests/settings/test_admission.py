@@ -66,6 +66,7 @@ def acted_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """As it will be once every setting is acted on: none is refused by name."""
     monkeypatch.setattr(_not_yet, "_TOP", {})
     monkeypatch.setattr(_not_yet, "_UPSTREAM", {})
+    monkeypatch.setattr(_not_yet, "_QUEUE", {})
 
 
 @pytest.mark.usefixtures("acted_on")
@@ -110,8 +111,7 @@ def test_every_setting_not_acted_on_is_refused_at_once_with_the_rest(refuse: Ref
     """All keys of a file that are not acted on are told together, each with its line."""
     said = refuse(WHOLE + "wrokers: 2\n")
     for key in (
-        "state", "redis", "tiers", "default_tier", "users", "teams", "upstreams.openai.limits",
-        "upstreams.openai.queue", "upstreams.openai.retry", "upstreams.openai.breaker",
+        "state", "redis", "upstreams.openai.queue.early_open_seconds",
         "upstreams.openai.fallback", "upstreams.other.fallback",
     ):  # fmt: skip
         assert f": {key}: `{key.rpartition('.')[2]}` is not in this version yet" in said
@@ -121,10 +121,8 @@ def test_every_setting_not_acted_on_is_refused_at_once_with_the_rest(refuse: Ref
 
 def test_one_set_by_a_variable_is_refused_too(refuse: Refuse) -> None:
     """A key of the environment is refused like one of the file, by the variable's name."""
-    said = refuse("", {"TAXIMETER_UPSTREAMS__OPENAI__QUEUE__SIZE": "3"})
-    assert said.startswith(
-        "TAXIMETER_UPSTREAMS__OPENAI__QUEUE__SIZE: upstreams.openai.queue: `queue` is not in"
-    )
+    said = refuse("", {"TAXIMETER_REDIS__DEADLINE_MILLISECONDS": "3"})
+    assert said.startswith("TAXIMETER_REDIS__DEADLINE_MILLISECONDS: redis: `redis` is not in")
 
 
 @pytest.mark.usefixtures("acted_on")

@@ -38,12 +38,8 @@ def test_an_unknown_key_like_no_other_comes_with_those_known(refuse: Refuse) -> 
 @pytest.mark.parametrize(
     ("text", "name"),
     [
-        ("tiers: {free: {weight: 1}}", "tiers"),
-        ("users: {alice: {tier: free}}", "users"),
-        ("upstreams: {openai: {limits: {concurrency: 1}}}", "limits"),
-        ("upstreams: {openai: {queue: {size: 1}}}", "queue"),
-        ("upstreams: {openai: {retry: {attempts_max: 3}}}", "retry"),
-        ("upstreams: {openai: {breaker: {}}}", "breaker"),
+        ("redis: {key_prefix: x}", "redis"),
+        ("upstreams: {openai: {queue: {early_open_seconds: 1}}}", "early_open_seconds"),
         ("upstreams: {openai: {fallback: [other]}}", "fallback"),
     ],
 )

@@ -92,7 +92,14 @@ class Admission:
 
         @lru_cache(maxsize=PLANS_MAX)
         def plan(
-            upstream: str, model: str, user: str, team: str, key: str, credential: str
+            upstream: str,
+            model: str,
+            user: str,
+            team: str,
+            key: str,
+            tier: str,
+            is_claimed: bool,
+            credential: str,
         ) -> Plan:
             return resolve(
                 policy,
@@ -102,6 +109,8 @@ class Admission:
                     user=user,
                     team=team,
                     key=key,
+                    tier=tier,
+                    is_claimed=is_claimed,
                     credential=credential,
                     input_tokens=0,
                 ),
@@ -120,6 +129,8 @@ class Admission:
             request.user,
             request.team,
             request.key,
+            request.tier,
+            request.is_claimed,
             request.credential,
         )
         if self.pressure.level is Level.CLOSED:

@@ -65,7 +65,7 @@ class Attempts:
         route, status = ticket.route, answer.status
         period, ticket.period = ticket.period, None
         started_ns = ticket.attempt_ns
-        if answer.headers:
+        if answer.headers and route.pool.config.heeds:
             told = _signals.told(answer.headers, wall_ns)
             if told:
                 route.door.told(told, now_ns)
@@ -90,6 +90,7 @@ class Attempts:
                 gate.adaptive.refused(ticket.attempt_ns, now_ns, gate.in_flight)
             # Without a time to wait for, a limit that is found needs no hold: it has been cut.
             hold = retry_after_ns is not None or (status == 429 and gate.adaptive is None)
+            hold = hold and route.pool.config.heeds
             if hold and route.door.refused(ticket.attempt_ns, retry_after_ns, now_ns):
                 self._counters.held += 1
         if breaker is not None:

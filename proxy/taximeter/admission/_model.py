@@ -186,6 +186,8 @@ class Upstream:
     The first that fits holds, and the models of a pattern share its limits."""
     adaptive: Adaptive | None = Adaptive()
     """Used where `limits.concurrency` is not set. None: concurrency is not limited."""
+    heeds: bool = True
+    """Hold calls back while its own answers say that its limits are reached."""
     queue: Queue = Queue()
     retry: Retry = Retry()
     breaker: Breaker | None = Breaker()

@@ -160,10 +160,10 @@ def _purses(scope: str, name: str, budgets: tuple[Budget, ...]) -> list[Purse]:
 def resolve(policy: Policy, request: Request) -> Plan:
     """Find what stands over a call. An upstream not in the policy has the defaults."""
     upstream = policy.upstreams.get(request.upstream) or Upstream()
-    user = policy.users.get(request.user) or User()
-    tier_name = user.tier or policy.default_tier
+    user = (None if request.is_claimed else policy.users.get(request.user)) or User()
+    tier_name = request.tier or user.tier or policy.default_tier
     shared = policy.tiers.get(tier_name) or Tier()
-    tier = user.terms or shared
+    tier = user.terms if user.terms is not None and not request.tier else shared
 
     where = (request.upstream,)
     rates = _rates("user", (request.user,), tier.limits, True)
@@ -191,6 +191,8 @@ def resolve(policy: Policy, request: Request) -> Plan:
         request.user,
         request.team,
         request.key,
+        request.tier,
+        "claimed" if request.is_claimed else "",
         request.credential,
     )
     ask_key = key_of("ask", key)

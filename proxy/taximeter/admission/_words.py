@@ -74,6 +74,11 @@ class Request:
     team: str = ""
     key: str = ""
     """Name of the key that has a budget of its own; never the key."""
+    tier: str = ""
+    """The tier that the caller's key lays down; empty where that is left to the user."""
+    is_claimed: bool = False
+    """The user is what the client says of itself, beside a key that names none: it is whom to
+    book and whose turn it is, and brings no tier and no terms."""
     credential: str = ""
     """Which credential goes upstream: its keyed hash, empty where all calls share one. Upstreams
     count limits by it, so what one credential is told is not held against another."""

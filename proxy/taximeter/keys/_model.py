@@ -92,6 +92,10 @@ class VirtualKey(Terms, frozen=True, kw_only=True):
             return "revoked"
         return "expired" if self.is_expired(wall_ns) else "valid"
 
+    def allows_upstream(self, upstream: str) -> bool:
+        """Tell whether it may be used for this upstream, with some model or other."""
+        return _fits(upstream, self.upstreams)
+
     def allows(self, upstream: str, model: str | None) -> bool:
         """Tell whether it may be used for this upstream and this model.
 

@@ -91,6 +91,20 @@ class KeyStore:
         """How many keys there are, valid or not."""
         return len(self._held.keys)
 
+    def key(self, key_id: str) -> VirtualKey | None:
+        """Give the key of an id, valid or not; None if there is none."""
+        return self._held.keys.get(key_id)
+
+    @property
+    def any_counts_money(self) -> bool:
+        """Whether some key has a budget of money."""
+        keys = self._held.keys.values()
+        return any(key.budget is not None and key.budget.pico is not None for key in keys)
+
+    def ids(self) -> list[str]:
+        """Give the ids of all keys."""
+        return list(self._held.keys)
+
     def judge(self, credential: bytes | None, wall_ns: int) -> Verdict:
         """Say what a credential is good for. `wall_ns` is the time since the epoch."""
         held = self._held

@@ -9,11 +9,13 @@ built-in table, and a cost stated by the provider wins over both.
 from taximeter.pricing._book import Price, PriceBook, catalogue_models, newest_price_ns
 from taximeter.pricing._own import OwnPrice
 from taximeter.pricing._provider import provider_of_url
+from taximeter.pricing._upstreams import UpstreamPrices
 
 __all__ = [
     "OwnPrice",
     "Price",
     "PriceBook",
+    "UpstreamPrices",
     "catalogue_models",
     "newest_price_ns",
     "provider_of_url",

@@ -9,7 +9,7 @@ import msgspec
 from taximeter.call import Closed, Counted, Fact, Outcome, Usage, UsageSource
 from taximeter.counting import BYTES_RULE, tokens_from_bytes
 from taximeter.ledger import CallView, Entry, Repriced
-from taximeter.pricing import OwnPrice, PriceBook, provider_of_url
+from taximeter.pricing import UpstreamPrices
 from taximeter.recorder._follow import Ready
 from taximeter.settings import Settings
 
@@ -17,39 +17,12 @@ NOT_SENT = "not sent"
 ERROR_ANSWER = "error answer"
 """Names of what is no price of a list: calls that cost nothing because of how they went."""
 
-_DIALECT_PROVIDERS = {
-    "openai": "openai",
-    "anthropic": "anthropic",
-    "gemini": "google",
-    "ollama": "ollama",
-}
-"""Whose prices apply where neither the settings nor the upstream's URL say."""
-
 
 class Bookkeeping:
     """Makes ledger entries under one configuration."""
 
     def __init__(self, settings: Settings) -> None:
-        self._book = PriceBook(
-            [
-                OwnPrice.from_rates(
-                    provider=own.provider,
-                    model=own.model,
-                    valid_from=own.valid_from,
-                    **own.rates(),
-                )
-                for own in settings.prices
-            ]
-        )
-        self._providers: dict[str, str] = {}
-        self._models: dict[str, Mapping[str, str]] = {}
-        for name, upstream in settings.upstreams.items():
-            self._providers[name] = (
-                upstream.provider
-                or provider_of_url(upstream.url)
-                or _DIALECT_PROVIDERS[upstream.dialect]
-            )
-            self._models[name] = upstream.models
+        self._prices = UpstreamPrices(settings)
 
     def entry_of(self, ready: Ready) -> Entry:
         """Give the entry of a call that can be booked."""
@@ -69,7 +42,7 @@ class Bookkeeping:
     def _with_provider(self, closed: Closed) -> Closed:
         """Say whose prices apply, which the relay leaves to us."""
         opened = closed.opened
-        provider = self._providers.get(opened.upstream or "")
+        provider = self._prices.provider(opened.upstream or "")
         if provider is None or provider == opened.provider:
             return closed
         opened = msgspec.structs.replace(opened, provider=provider)
@@ -123,17 +96,15 @@ class Bookkeeping:
         variant: Mapping[str, str],
         facts: Collection[str],
     ) -> tuple[int | None, str, str | None]:
-        if model is not None:
-            model = self._models.get(upstream, {}).get(model, model)
-        found = self._book.price(
+        found = self._prices.price(
             usage,
-            provider=self._providers.get(upstream, provider),
+            upstream=upstream,
+            provider=provider,
             model=model,
             at_ns=at_ns,
             service_tier=service_tier,
             variant=variant,
-            batch=Fact.BATCH in facts,
-            free=Fact.FREE in facts,
+            facts=facts,
         )
         name = found.name
         if found.assumed:

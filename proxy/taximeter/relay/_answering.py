@@ -8,6 +8,7 @@ of its own (`_splice`).
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 
 from taximeter.call import Fact, Outcome, Stage
 from taximeter.relay._answer import LENGTH, AnswerParser, Head
@@ -19,7 +20,7 @@ from taximeter.relay._stream_tap import StreamTap, tap_for
 from taximeter.relay._tunnel import Tunnel
 
 REFUSAL_BYTES_MAX = 64 * 1024
-"""Length up to which an error answer is held to see whether it refuses `stream_options`."""
+"""Length up to which an error answer is held to see what may be done about it."""
 _now = time.monotonic_ns
 _CONNECT, _FIRST_BYTE, _QUEUE = Stage.CONNECT, Stage.FIRST_BYTE, Stage.QUEUE
 _OUR_FIELDS = (
@@ -99,28 +100,38 @@ class Answering(Asking):
             self._begin_tunnel(head, parser)
             return
         self._stages[_FIRST_BYTE] = now - (self._leg.connected_ns or now)
-        request = self._request
-        self.worker.headroom.hear(request.upstream.name, request.facts.model, head.fields(), now)
-        if self._usage_asked and head.status in (400, 422):
-            self._collected = bytearray()
-        else:
+        if self._hear_answer(head, now) and not (self._usage_asked and head.status in (400, 422)):
             self._open_answer(head)
+        else:
+            self._collected = bytearray()
 
-    def _open_answer(self, head: Head) -> None:
+    @abstractmethod
+    def _hear_answer(self, head: Head, now: int) -> bool:
+        """Take in an answer's head. False if it is to be held until its body has been read."""
+
+    @abstractmethod
+    def _try_again_after(self, head: Head, body: bytes) -> bool:
+        """Make another attempt after an error answer, if there is to be one."""
+
+    def _tap_for(self, head: Head) -> Tap:
         request, worker = self._request, self.worker
-        dropping = self._usage_asked and head.status < 400
-        limits = worker.snapshot.settings.relay
-        self._tap = tap = tap_for(
+        return tap_for(
             request.dialect,
             request.operation,
             request.upstream.provider,
             status=head.status,
             content_type=head.content_type,
             content_encoding=head.content_encoding,
-            drop_usage=dropping,
-            kept_bytes_max=limits.tap_bytes_max,
+            drop_usage=self._usage_asked and head.status < 400,
+            kept_bytes_max=worker.snapshot.settings.relay.tap_bytes_max,
             budget=worker.tap_budget,
         )
+
+    def _open_answer(self, head: Head) -> None:
+        request, worker = self._request, self.worker
+        dropping = self._usage_asked and head.status < 400
+        limits = worker.snapshot.settings.relay
+        self._tap = tap = self._tap_for(head)
         if tap.is_stream and limits.ping_seconds > 0 and not head.content_encoding:
             self._ping = request.dialect.ping(request.operation, head.content_type)
         self._go(RELAYING)
@@ -130,12 +141,13 @@ class Answering(Asking):
     def _our_fields(self) -> bytes:
         """Give the header fields that tell the client what this call was."""
         stages = self._stages
-        return _OUR_FIELDS % (
+        fields = _OUR_FIELDS % (
             self.call_id.encode(),
             *divmod(stages.get(_QUEUE, 0) // 1000, 1000),
             *divmod(stages.get(_CONNECT, 0) // 1000, 1000),
             *divmod(stages.get(_FIRST_BYTE, 0) // 1000, 1000),
         )
+        return fields + self._told if self._told else fields
 
     def _complete(self, body: bytes) -> None:
         """The upstream's answer is whole, as far as HTTP goes."""
@@ -143,8 +155,11 @@ class Answering(Asking):
         if parser is None or head is None or self._finishing:
             return
         if self._collected is not None:
-            if request.dialect.refuses_usage(head.status, bytes(self._collected)):
+            collected = bytes(self._collected)
+            if self._usage_asked and request.dialect.refuses_usage(head.status, collected):
                 self._try_without_the_option(head)
+                return
+            if self._try_again_after(head, collected):
                 return
             body = self._open_collected(head)
         self._finishing = True

@@ -40,8 +40,7 @@ class Asking(Course, ABC):
 
     def not_connected(self, code: str) -> None:
         """No connection is to be had."""
-        refused = Refused(code, self._request.upstream.name)
-        self._guarded(lambda: self._fail(refused))
+        self._guarded(lambda: self._attempt_failed(code))
 
     def connected(self) -> None:
         """There is a connection."""
@@ -52,7 +51,8 @@ class Asking(Course, ABC):
         if self._finishing:
             leg.let_go(reusable=True)
             return
-        self._stages[_CONNECT] = (leg.connected_ns or leg.started_ns) - leg.started_ns
+        # With the attempts that failed: what a stage does not hold would be in none.
+        self._stages[_CONNECT] = (leg.connected_ns or leg.started_ns) - self._attempting_ns
         if self._opened is not None:
             self._send_request()
             return

@@ -24,6 +24,8 @@ from taximeter.relay._leg import Leg
 from taximeter.relay._request import Request
 
 if TYPE_CHECKING:
+    from taximeter.admission import Spent, Ticket
+    from taximeter.call import Closed
     from taximeter.counting import CountJob
     from taximeter.relay._answer import Head
     from taximeter.relay._message import Message
@@ -44,6 +46,7 @@ class Course:
 
     __slots__ = (
         "_attempt_error",
+        "_attempting_ns",
         "_client",
         "_closed",
         "_collected",
@@ -61,9 +64,14 @@ class Course:
         "_ping",
         "_refusal",
         "_request",
+        "_retries_are_spent",
+        "_retry_timer",
+        "_spent",
         "_stages",
         "_started_ns",
         "_tap",
+        "_ticket",
+        "_told",
         "_tunnel",
         "_unsent",
         "_upload_done",
@@ -100,6 +108,15 @@ class Course:
         self._unsent: bytearray | None = None
         """Pieces of a long body that were read together with what made the call go on, before
         there was a connection: at most one read."""
+        self._ticket: Ticket | None = None
+        self._spent: Spent | None = None
+        self._retry_timer: asyncio.TimerHandle | None = None
+        self._retries_are_spent = False
+        """Our own attempts came to their bound: the client's would only come on top."""
+        self._attempting_ns = 0
+        """When its first attempt began."""
+        self._told = b""
+        """Fields of ours that its answer is to carry beside the usual ones."""
         self._attempt_error: str | None = None
         self._ping: bytes | None = None
         self._upstream_full_ns: int | None = None
@@ -140,6 +157,8 @@ class Course:
             return
         self._finishing = True
         problem, request = refused.problem, self._request
+        if self._retries_are_spent and refused.should_retry is None:
+            refused.should_retry = False
         outcome = Outcome.REJECTED
         if self.client_gone:
             outcome = Outcome.ABANDONED
@@ -193,7 +212,7 @@ class Course:
         self._attempt_error = code
         self._leg.let_go(reusable=False)
         if self.phase is not RELAYING and not self._closed:
-            self._fail(Refused(code, self._request.upstream.name))
+            self._attempt_failed(code)
             return
         self._finishing = True
         if self._drain_deadline_ns is not None:
@@ -203,6 +222,16 @@ class Course:
         else:
             self._break_off(Outcome.TRUNCATED, code)
         self._finish()
+
+    def _attempt_failed(self, code: str) -> None:
+        """There was no answer, and there will be none."""
+        self._fail(Refused(code, self._request.upstream.name))
+
+    def _settled(self, record: Closed) -> None:
+        """Hear what is booked of the call."""
+
+    def _give_back(self) -> None:
+        """Give back what the call held, once it has come to its last byte."""
 
     def _settle(
         self, outcome: Outcome, *, error: str | None = None, status: int | None = None
@@ -246,6 +275,7 @@ class Course:
                 opened, outcome, status, error or self._attempt_error, self._head, leg.attempts
             )
         self.phase = ENDED
+        self._settled(record)
         self.worker.outcomes[outcome] += 1
         booked = True
         try:
@@ -282,6 +312,7 @@ class Course:
         # Nothing of a call is left in a circle: what it took is free again at once, and warm.
         self._request.release()
         self.worker.exchanges.discard(self)
+        self._give_back()
         self._client.exchange_ended(self, self._delivery.keep_alive)
 
     def _guarded(self, step: Callable[[], None]) -> None:

@@ -95,9 +95,11 @@ class Delivery:
         lines = ["Content-Type: application/json", f"x-taximeter-error: {refused.code}"]
         if call_id is not None:
             lines.append(f"x-taximeter-call-id: {call_id}")
-        if problem.retry_after_seconds is not None:
-            lines.append(f"Retry-After: {problem.retry_after_seconds}")
-            lines.append(f"retry-after-ms: {problem.retry_after_seconds * 1000}")
+        if refused.retry_after_ms is not None:
+            lines.append(f"Retry-After: {-(-refused.retry_after_ms // 1000)}")
+            lines.append(f"retry-after-ms: {refused.retry_after_ms}")
+        if refused.should_retry is not None:
+            lines.append(f"x-should-retry: {'true' if refused.should_retry else 'false'}")
         body = dialect.refusal(problem.status, refused.code, refused.message)
         self.begun = True
         head = answer_head(

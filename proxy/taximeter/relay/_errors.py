@@ -57,6 +57,48 @@ PROBLEMS: dict[str, Problem] = {
     "body_timeout": Problem(
         408, Fault.CLIENT, "The request's body stopped coming (relay.body_idle_seconds_max)."
     ),
+    # Limits, budgets and the queue (`taximeter.admission`).
+    "input_tokens_exceeded": Problem(
+        400, Fault.CLIENT, "The request's input is longer than its tier allows (input_tokens_max)."
+    ),
+    "output_tokens_exceeded": Problem(
+        400,
+        Fault.CLIENT,
+        "The request asks for more output than its tier allows (output_tokens_max).",
+    ),
+    "output_tokens_unlimited": Problem(
+        400,
+        Fault.CLIENT,
+        "The request's output must be limited, and it cannot be told where. "
+        "State the limit in the request.",
+    ),
+    "budget_exceeded": Problem(402, Fault.CLIENT, "The budget is spent: {detail}."),
+    "price_unknown": Problem(
+        402, Fault.CLIENT, "The model has no known price, and the budget {detail} wants one."
+    ),
+    "limit_too_small": Problem(
+        429, Fault.CLIENT, "The call alone is more than a limit lets through: {detail}."
+    ),
+    "limit_exceeded": Problem(429, Fault.CLIENT, "A limit is reached: {detail}.", 1),
+    "queue_full": Problem(503, Fault.OURS, "Too many calls wait already (queue.size).", 1),
+    "queue_deadline_unreachable": Problem(
+        503, Fault.OURS, "The call would wait for longer than it may (queue.wait_seconds_max).", 1
+    ),
+    "queue_timeout": Problem(
+        503, Fault.OURS, "The call waited for as long as it may (queue.wait_seconds_max).", 1
+    ),
+    "breaker_open": Problem(
+        503, Fault.UPSTREAM, "The upstream has failed too often and is left alone for now.", 1
+    ),
+    "overloaded": Problem(503, Fault.OURS, "Taximeter is short of {detail}.", 1),
+    # Virtual keys.
+    "invalid_key": Problem(401, Fault.CLIENT, "The key is not valid."),
+    "key_not_allowed": Problem(403, Fault.CLIENT, "The key is not good for this {detail}."),
+    "upstream_key_missing": Problem(
+        503,
+        Fault.OURS,
+        "The upstream {detail} has no key of its own to serve virtual keys with (api_key_env).",
+    ),
     # The upstream's.
     "upstream_unreachable": Problem(
         502, Fault.UPSTREAM, "The upstream {detail} cannot be reached: no connection was made."
@@ -114,8 +156,28 @@ PROBLEMS: dict[str, Problem] = {
 class Refused(Exception):
     """A call that ends here with an answer of our own. `code` is a key of `PROBLEMS`."""
 
-    def __init__(self, code: str, detail: str = "") -> None:
+    def __init__(
+        self,
+        code: str,
+        detail: str = "",
+        *,
+        retry_after_ns: int | None = None,
+        should_retry: bool | None = None,
+    ) -> None:
+        """Say what is wrong.
+
+        Args:
+            code: a key of `PROBLEMS`.
+            detail: what its message is about.
+            retry_after_ns: when a later try may do better, if that is known.
+            should_retry: what the client's library is told to do; None leaves it to the status.
+        """
         super().__init__(code)
         self.code = code
         self.problem = PROBLEMS[code]
         self.message = self.problem.message.format(detail=detail)
+        self.should_retry = should_retry
+        seconds = self.problem.retry_after_seconds
+        self.retry_after_ms = None if seconds is None else seconds * 1000
+        if retry_after_ns is not None and should_retry is not False:
+            self.retry_after_ms = -(-retry_after_ns // 1_000_000)

@@ -27,8 +27,8 @@ import time
 from typing import TYPE_CHECKING
 
 from taximeter.call import Outcome, Stage
-from taximeter.relay._answering import Answering
-from taximeter.relay._course import ADMITTING, ATTEMPTING, ENDED, RECEIVING, RELAYING
+from taximeter.relay._admitting import Admitting
+from taximeter.relay._course import ATTEMPTING, ENDED, RECEIVING, RELAYING
 from taximeter.relay._errors import Refused
 from taximeter.relay._intake import PEEK_BYTES, Intake
 
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from taximeter.relay._known import Cut
 
 _now = time.monotonic_ns
-_RECEIVE, _QUEUE = Stage.RECEIVE, Stage.QUEUE
+_RECEIVE = Stage.RECEIVE
 
 
-class Exchange(Answering):
+class Exchange(Admitting):
     """One call under way, as its client and the worker see it."""
 
     __slots__ = ()
@@ -64,7 +64,9 @@ class Exchange(Answering):
         request, worker = self._request, self.worker
         snapshot, message = request.snapshot, request.message
         try:
-            intake = Intake(message, snapshot.routes, snapshot.identity_headers, worker.hash_key)
+            intake = Intake(
+                message, snapshot.routes, snapshot.identity_headers, worker.hash_key, worker.keys
+            )
         except Refused as refused:
             # Told to the client when its body has come, or soon: so that it can hear it.
             self._refusal = refused
@@ -133,11 +135,7 @@ class Exchange(Answering):
         request, stages = self._request, self._stages
         request.read_body(whole=self._upload_done)
         stages[_RECEIVE] = _now() - self._started_ns
-        self._go(ADMITTING)
-        stages[_QUEUE] = 0
-        self._go(ATTEMPTING)
-        self._usage_asked = request.can_ask_usage
-        self._try()
+        self._admit()
 
     @property
     def wants_tunnel(self) -> bool:
@@ -227,8 +225,8 @@ class Exchange(Answering):
             if idle > limits.body_idle_seconds_max * 1e9:
                 self.body_broken(Refused("body_timeout"))
             return
-        if self._leg.sent_ns is None:
-            return  # connecting has a deadline of its own
+        if self.is_between_attempts or self._leg.sent_ns is None:
+            return  # admission and connecting have deadlines of their own
         timeouts = self._request.upstream.settings.timeouts
         if self._upstream_full_ns is not None:
             if now - self._upstream_full_ns > timeouts.send_seconds * 1e9:

@@ -115,8 +115,8 @@ class HeadroomBook:
         self._looked_ns: dict[tuple[str, str], int] = {}
         self._said: dict[tuple[str, str], tuple[int, dict[str, _Pair]]] = {}
 
-    def hear(self, upstream: str, model: str | None, fields: Fields, now_ns: int) -> None:
-        """Take note of an answer's fields, unless the last look was just before.
+    def hear(self, upstream: str, model: str | None, fields: Fields, now_ns: int) -> bool:
+        """Take note of an answer's fields, unless the last look was just before: then False.
 
         Args:
             upstream: whose answer it is.
@@ -127,11 +127,12 @@ class HeadroomBook:
         key = (upstream, model or "")
         looked_ns = self._looked_ns.get(key)
         if looked_ns is not None and now_ns - looked_ns < LOOK_NS:
-            return
+            return False
         _keep(self._looked_ns, key, now_ns)
         told = read_headroom(fields)
         if told:
             _keep(self._said, key, (now_ns, told))
+        return True
 
     def known(self, now_ns: int, at_seconds: float) -> list[Headroom]:
         """Give all that is known.

@@ -7,15 +7,26 @@ it (see `_known`). Nothing in an `Intake` changes after it is made.
 
 from __future__ import annotations
 
+import re
+import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from taximeter.call import Opened
 from taximeter.relay._errors import Refused
 from taximeter.relay._heads import RequestHead, request_start
+from taximeter.relay._holder import (
+    booked_on,
+    holder_of,
+    may_borrow,
+    without_credentials,
+    without_key,
+)
 from taximeter.relay._identity import Speaker, clean, credential_of, identify
 from taximeter.relay._trace import parse_tracestate
 
 if TYPE_CHECKING:
+    from taximeter.keys import KeyStore
     from taximeter.relay._identity import IdentityHeaders
     from taximeter.relay._message import Message
     from taximeter.relay._routing import Route, Routes
@@ -25,6 +36,7 @@ PEEK_BYTES = 64 * 1024
 """How much is read of a body that is going to be streamed: fields stand at its beginning."""
 PATH_CHARACTERS_MAX = 256
 
+_SECONDS = re.compile(rb"[0-9]{1,6}(\.[0-9]{1,6})?")
 _STREAMED_TYPES = (b"multipart/", b"application/octet-stream", b"audio/", b"image/", b"video/")
 
 
@@ -40,18 +52,25 @@ class Intake:
         "expects_continue",
         "has_length",
         "head",
+        "holder",
         "is_chunked",
         "is_coded",
         "is_repeatable",
+        "is_text",
+        "key_id",
         "message",
         "method",
         "opened",
         "route",
         "speaker",
+        "target",
+        "tier",
         "trace_state",
         "traceparent",
         "upgrade",
         "upstream",
+        "user_is_claimed",
+        "wait_ns_max",
     )
 
     def __init__(
@@ -60,6 +79,7 @@ class Intake:
         routes: Routes[Upstream],
         names: IdentityHeaders,
         hash_key: bytes,
+        keys: KeyStore | None = None,
     ) -> None:
         """Work it out.
 
@@ -89,9 +109,9 @@ class Intake:
         self.traceparent = noted.get(b"traceparent")
         self.trace_state = parse_tracestate(noted.get(b"tracestate"))
         retry = noted.get(b"x-stainless-retry-count", b"")
-        self.credential_line = b""
-        if upstream.api_key is not None and credential_of(head, route.query) is None:
-            self.credential_line = upstream.credential_line(route.dialect.name)
+        self.wait_ns_max = _patience(noted)
+        self.is_text = self.content_type.lower().startswith("application/json")
+        self._take_credential(keys)
         said = self.speaker.identity
         self.opened = Opened(
             call_id="",
@@ -124,6 +144,28 @@ class Intake:
         )
         """Whether it says nothing that holds for one call only, beside its length and trace."""
 
+    def _take_credential(self, keys: KeyStore | None) -> None:
+        """Find out what the request's credential is good for, and what goes upstream in its place.
+
+        Raises:
+            Refused: if it is good for nothing.
+        """
+        head, route, upstream = self.head, self.route, self.upstream
+        credential = credential_of(head, route.query)
+        self.credential_line = b""
+        self.key_id = self.tier = ""
+        self.user_is_claimed = False
+        self.target = route.raw_target
+        self.holder = key = holder_of(credential, keys, upstream, time.time_ns())
+        if key is not None:
+            without_credentials(head)
+            self.target = without_key(route.raw_target)
+            self.speaker, self.user_is_claimed = booked_on(key, self.speaker)
+            self.key_id = key.id
+            self.tier = key.tier or ""
+        if key is not None or (credential is None and may_borrow(keys)):
+            self.credential_line = upstream.credential_line(route.dialect.name)
+
     def _traces_are_cut(self) -> bool:
         """Whether a trace of another call could stand in for this one's."""
         fields = [1 for name, _ in self.message.fields if name.lower() == b"traceparent"]
@@ -150,7 +192,7 @@ class Intake:
         if made is None:
             made = request_start(
                 self.message.method,
-                self.route.raw_target,
+                self.target,
                 self.upstream.host,
                 self.head,
                 self.credential_line,
@@ -161,3 +203,15 @@ class Intake:
             else:
                 self._start_as_asked = made
         return made
+
+
+def _patience(noted: Mapping[bytes, bytes]) -> int | None:
+    """Tell how long the client's library will wait for an answer, where it says so.
+
+    Half of it at most is spent in a queue: the rest is for the answer.
+    """
+    for name in (b"x-stainless-read-timeout", b"x-stainless-timeout"):
+        value = noted.get(name, b"")
+        if value and len(value) <= 12 and _SECONDS.fullmatch(value):
+            return int(float(value) * 500_000_000)
+    return None

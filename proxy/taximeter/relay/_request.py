@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from taximeter.call import Opened
+from taximeter.counting import tokens_from_bytes
 from taximeter.dialects import Dialect, Operation, RequestFacts
 from taximeter.relay._heads import chunk, request_end
 from taximeter.relay._intake import PEEK_BYTES, Intake
@@ -31,6 +32,7 @@ class Request:
         "_pieces",
         "_taken",
         "_traceparent",
+        "_user",
         "body_bytes",
         "buffered_bytes_max",
         "call_id",
@@ -69,6 +71,7 @@ class Request:
         """The body's length as the client states it; None for a chunked body, or none."""
         self.is_whole = True
         """Whether all of the body was here before the call went on."""
+        self._user: str | None = None
         self._traceparent: bytes | None = None
         self._pieces: list[bytes] = []
         self._body = b""
@@ -114,6 +117,45 @@ class Request:
             self.facts = self.dialect.read_request(
                 self.operation, route.path, route.query, intake.content_type, body, whole
             )
+
+        self._user = intake.speaker.user_of_body(self.facts.user)
+
+    # -- what admission asks ------------------------------------------------------------------
+
+    @property
+    def user(self) -> str | None:
+        """Whom the call is booked on."""
+        return self._user or self.intake.opened.user
+
+    @property
+    def input_tokens_estimate(self) -> int:
+        """Input tokens by the length of a body of text; 0 for a body that is none."""
+        if not self.intake.is_text:
+            return 0
+        return tokens_from_bytes(self.stated_length or self.body_bytes)
+
+    def input_tokens_of_text(self) -> int | None:
+        """Input tokens by the length of the texts in the body alone; None if it is not whole."""
+        if not self.is_whole:
+            return None
+        found = self.dialect.countable(self.operation, self._body, "", None)
+        size = sum(len(part.encode()) for part in found.input_parts)
+        return tokens_from_bytes(size) + found.input_overhead_tokens
+
+    def limit_output(self, tokens_max: int) -> bool:
+        """Set the most output that is asked for; False if it cannot be told where."""
+        if not self.is_whole:
+            return False
+        body = self.dialect.limit_output(self.operation, self._body, tokens_max)
+        if body is None:
+            return False
+        self._body = body
+        return True
+
+    @property
+    def is_replayable(self) -> bool:
+        """Whether its body can be sent once more."""
+        return self.is_whole and len(self._body) <= self.upstream.settings.retry.body_bytes_max
 
     # -- going on ---------------------------------------------------------------------------
 
@@ -175,9 +217,8 @@ class Request:
             "stream": facts.stream,
             "trace_id": trace_id_of(self.call_id),
         }
-        user = self.intake.speaker.user_of_body(facts.user)
-        if user is not None:
-            changes["user"], changes["user_source"] = user, "body"
+        if self._user is not None:
+            changes["user"], changes["user_source"] = self._user, "body"
         if self._traceparent is not None:
             trace = parse_traceparent(self._traceparent)
             if trace is not None:

@@ -9,13 +9,15 @@ import socket
 import time
 from collections import Counter as Tally
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from taximeter.call import CallIds, Counted, Outcome
 from taximeter.counting import Counter, CountJob
 from taximeter.dialects import Dialect, dialect_for, family_of
 from taximeter.journal import JournalWriter, SyncPolicy, root_of
+from taximeter.keys import KeyStore, keys_path
 from taximeter.live import ProcessState, RelayState
+from taximeter.relay._admission import AdmissionDriver
 from taximeter.relay._bookkeeper import Bookkeeper, Unrecorded
 from taximeter.relay._budget import ByteBudget
 from taximeter.relay._client import ClientSide
@@ -26,6 +28,8 @@ from taximeter.relay._headroom import HeadroomBook
 from taximeter.relay._identity import IdentityHeaders
 from taximeter.relay._journal_start import Begun, JournalStart, NoJournal
 from taximeter.relay._known import KnownHeads
+from taximeter.relay._money import Money, counts_money
+from taximeter.relay._policy import policy_of
 from taximeter.relay._request import Request
 from taximeter.relay._routing import Routes
 from taximeter.relay._state import LoopLag, state_of
@@ -53,10 +57,12 @@ class Snapshot:
     identity_headers: IdentityHeaders
     body_budget: ByteBudget
     heads: KnownHeads
+    prices: Money | None
+    """None where no budget counts money."""
 
     @classmethod
-    def of(cls, settings: Settings) -> Snapshot:
-        """Make the snapshot of a configuration."""
+    def of(cls, settings: Settings, keys: KeyStore | None = None) -> Snapshot:
+        """Make the snapshot of a configuration, and of the virtual keys there are."""
         identity = settings.identity
         headers = IdentityHeaders(
             user=_lower(identity.user_headers),
@@ -76,6 +82,7 @@ class Snapshot:
             identity_headers=headers,
             body_budget=ByteBudget(settings.relay.body_buffers_bytes_max),
             heads=KnownHeads(),
+            prices=Money(settings) if counts_money(settings, keys) else None,
         )
 
 
@@ -89,7 +96,6 @@ class RelayWorker:
     def __init__(self, settings: Settings, *, worker: int, hash_key: Callable[[], bytes]) -> None:
         """Make it; `hash_key` reads the key for credentials, and may raise OSError for now."""
         self.loop = asyncio.get_running_loop()
-        self.snapshot = Snapshot.of(settings)
         self.ids = CallIds()
         self.exchanges: set[Exchange] = set()
         self.tap_budget = ByteBudget(settings.relay.taps_bytes_max)
@@ -116,6 +122,10 @@ class RelayWorker:
         )
         begun = self._journal_start.try_now()
         self.hash_key = begun.hash_key if begun is not None else secrets.token_bytes(32)
+        self.keys = KeyStore.load(keys_path(settings.data_dir), self.hash_key)
+        self.snapshot = Snapshot.of(settings, self.keys)
+        self._keys_task: asyncio.Task[None] | None = None
+        self.admission = AdmissionDriver(policy_of(settings, self.keys), self.loop.call_later)
         self.books = Bookkeeper(
             begun.journal if begun is not None else NoJournal(),
             sync_seconds=settings.journal.sync_milliseconds / 1000,
@@ -138,7 +148,8 @@ class RelayWorker:
     def reload(self, settings: Settings) -> None:
         """Take a new configuration for calls from now on; those under way keep theirs."""
         self._retired.append(self.snapshot)
-        self.snapshot = Snapshot.of(settings)
+        self.snapshot = Snapshot.of(settings, self.keys)
+        self.admission.apply(policy_of(settings, self.keys))
 
     @property
     def snapshots(self) -> tuple[Snapshot, ...]:
@@ -204,6 +215,8 @@ class RelayWorker:
             for upstream in snapshot.upstreams.values():
                 upstream.drop_idle(idle_since)
         self._let_go_of_retired()
+        self.admission.look()
+        self._look_at_keys(now)
         if not self.books.has_journal:
             self._journal_start.maybe_try(moment, self._begin_recording)
         self._ticker = self.loop.call_later(TICK_SECONDS, self._tick)
@@ -213,6 +226,28 @@ class RelayWorker:
         for snapshot in self.snapshots:
             snapshot.heads.forget()  # what is known of them names keys by the hash of before
         self.books.begin(begun.journal)
+        self.keys = KeyStore.load(self.keys.path, self.hash_key)
+        self._take_keys()
+
+    def _look_at_keys(self, now: int) -> None:
+        """See whether virtual keys have been made or revoked, and read them in a thread."""
+        if self._keys_task is None and self.keys.is_due(now) and self.keys.has_changed(now):
+            self._keys_task = self.loop.create_task(self._read_keys())
+
+    async def _read_keys(self) -> None:
+        try:
+            if await asyncio.to_thread(self.keys.reload):
+                self._take_keys()
+        finally:
+            self._keys_task = None
+
+    def _take_keys(self) -> None:
+        if self.keys.problem is not None:
+            log.error("%s", self.keys.problem)
+        # A head that is known names a key as it was judged: none of them holds any longer.
+        prices = Money(self.settings) if counts_money(self.settings, self.keys) else None
+        self.snapshot = replace(self.snapshot, heads=KnownHeads(), prices=prices)
+        self.admission.apply(policy_of(self.settings, self.keys))
 
     def _let_go_of_retired(self) -> None:
         """Close what earlier settings hold, once no call keeps them."""
@@ -278,6 +313,9 @@ class RelayWorker:
         if self._ticker is not None:
             self._ticker.cancel()
         self.loop_lag.stop()
+        self.admission.close()
+        if self._keys_task is not None:
+            await asyncio.wait([self._keys_task])
         await self._journal_start.stop()
         await self.counter.close()
         for snapshot in self.snapshots:

@@ -57,6 +57,13 @@ class Limits(Rates):
         le=3600,
         description="How many seconds' worth of a rate may be used at once, after a pause.",
     )
+    heed_upstream: bool = Field(
+        True,
+        description=(
+            "Hold calls back while the upstream's own answers (`Retry-After`, `x-ratelimit-*`) say "
+            "that its limits are reached."
+        ),
+    )
     adaptive: bool = Field(
         True,
         description=(

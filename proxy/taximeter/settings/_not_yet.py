@@ -13,17 +13,10 @@ from typing import Any
 from taximeter.settings._file import Key
 
 _UPSTREAM = {
-    "limits": "limits of concurrency, requests and tokens",
-    "queue": "the fair queue",
-    "retry": "retries of our own",
-    "breaker": "the circuit breaker",
     "fallback": "falling back to another upstream",
 }
+_QUEUE = {"early_open_seconds": "opening a stream that waits"}
 _TOP = {
-    "tiers": "tiers with their limits and budgets",
-    "default_tier": "tiers with their limits and budgets",
-    "users": "users with their tiers",
-    "teams": "budgets of teams",
     "state": "counts of limits shared between machines",
     "redis": "counts of limits shared between machines",
 }
@@ -36,6 +29,8 @@ def not_yet(key: Key) -> str | None:
     match key:
         case (str(name), *_) if name in _TOP:
             return _TOP[name]
+        case ("upstreams", str(), "queue", str(name)):
+            return _QUEUE.get(name)
         case ("upstreams", str(), str(name), *_):
             return _UPSTREAM.get(name)
         case _:
@@ -59,4 +54,8 @@ def split(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Key]]:
             if isinstance(entry, Mapping):
                 entries[name] = {key: each for key, each in entry.items() if key not in _UPSTREAM}
                 refused += [("upstreams", name, key) for key in entry if key in _UPSTREAM]
+                queue = entry.get("queue")
+                if isinstance(queue, Mapping):
+                    entries[name]["queue"] = {k: v for k, v in queue.items() if k not in _QUEUE}
+                    refused += [("upstreams", name, "queue", k) for k in queue if k in _QUEUE]
     return kept, refused

@@ -1,0 +1,75 @@
+"""Prices as a configuration has them: whose apply to an upstream, and under which model's name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from taximeter.call import Fact, Usage
+from taximeter.pricing._book import Price, PriceBook
+from taximeter.pricing._own import OwnPrice
+from taximeter.pricing._provider import provider_of_url
+from taximeter.settings import Settings
+
+_DIALECT_PROVIDERS = {
+    "openai": "openai",
+    "anthropic": "anthropic",
+    "gemini": "google",
+    "ollama": "ollama",
+}
+"""Whose prices apply where neither the settings nor the upstream's URL say."""
+
+
+class UpstreamPrices:
+    """Prices usages of a configuration's upstreams. Not to be shared between threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._book = PriceBook(
+            [
+                OwnPrice.from_rates(
+                    provider=own.provider,
+                    model=own.model,
+                    valid_from=own.valid_from,
+                    **own.rates(),
+                )
+                for own in settings.prices
+            ]
+        )
+        self._models: dict[str, Mapping[str, str]] = {}
+        self._providers: dict[str, str] = {}
+        for name, upstream in settings.upstreams.items():
+            self._providers[name] = (
+                upstream.provider
+                or provider_of_url(upstream.url)
+                or _DIALECT_PROVIDERS[upstream.dialect]
+            )
+            self._models[name] = upstream.models
+
+    def provider(self, upstream: str, otherwise: str | None = None) -> str | None:
+        """Give whose prices apply to an upstream; `otherwise` for one that is not configured."""
+        return self._providers.get(upstream, otherwise)
+
+    def price(
+        self,
+        usage: Usage | None,
+        *,
+        upstream: str,
+        provider: str | None,
+        model: str | None,
+        at_ns: int,
+        service_tier: str | None = None,
+        variant: Mapping[str, str] | None = None,
+        facts: Collection[str] = (),
+    ) -> Price:
+        """Price one generation; `provider` is for an upstream that is not configured."""
+        if model is not None:
+            model = self._models.get(upstream, {}).get(model, model)
+        return self._book.price(
+            usage,
+            provider=self._providers.get(upstream, provider),
+            model=model,
+            at_ns=at_ns,
+            service_tier=service_tier,
+            variant=variant,
+            batch=Fact.BATCH in facts,
+            free=Fact.FREE in facts,
+        )

@@ -1,0 +1,168 @@
+"""The relay's hand on admission: asks it, keeps its time, and carries out what it decides.
+
+`taximeter.admission` decides and does nothing; a call's exchange does and does not decide. In
+between stands one `AdmissionDriver` a worker. It knows which exchange a ticket belongs to, wakes
+admission when something is due, and tells exchanges that waited what has become of them - one
+after the other, never one inside another: a call that ends lets the next one go, which may end at
+once and let another one go, and the stack must not grow with the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from taximeter.admission import (
+    Admission,
+    Answer,
+    Effect,
+    Go,
+    Heard,
+    Policy,
+    Refuse,
+    Request,
+    Spent,
+    Ticket,
+    Verdict,
+    Wait,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_now = time.monotonic_ns
+TICK_SECONDS_MIN = 0.001
+"""uvloop's timers count whole milliseconds: what is due within one is waited for that long."""
+
+
+class Waiting(Protocol):
+    """A call that waits for its turn."""
+
+    def admitted(self, go: Go) -> None:
+        """It may go."""
+
+    def not_admitted(self, refused: Refuse) -> None:
+        """It may not."""
+
+
+class AdmissionDriver:
+    """Drives the admission of one worker."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        call_later: Callable[[float, Callable[[], None]], asyncio.TimerHandle],
+    ) -> None:
+        self.admission = Admission(policy, random.random)
+        self._call_later = call_later
+        self._waiting: dict[Ticket, Waiting] = {}
+        self._effects: deque[Effect] = deque()
+        self._is_busy = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._wake_ns = 0
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait."""
+        return len(self._waiting)
+
+    def arrive(self, call: Waiting, request: Request) -> Verdict:
+        """Decide about a call. One that must wait is told later."""
+        verdict = self.admission.arrive(request, _now(), time.time_ns())
+        if isinstance(verdict, Wait):
+            self._waiting[verdict.ticket] = call
+            if verdict.pushed_out is not None:
+                self._carry_out((verdict.pushed_out,))
+            self._set_timer()
+        return verdict
+
+    def heard(self, ticket: Ticket, answer: Answer) -> Heard:
+        """Tell how an attempt came out; give what follows."""
+        heard = self.admission.heard(ticket, answer, _now(), time.time_ns())
+        if heard.effects:
+            self._carry_out(heard.effects)
+        return heard
+
+    def resume(self, ticket: Ticket) -> bool:
+        """Begin another attempt; False if there must be none."""
+        return self.admission.resume(ticket, _now())
+
+    def settle(self, ticket: Ticket, spent: Spent) -> None:
+        """Give back what an ended call held."""
+        effects = self.admission.settle(ticket, spent, _now())
+        if effects:
+            self._carry_out(effects)
+
+    def leave(self, ticket: Ticket) -> None:
+        """Take out a call that waits no longer: its client is gone, or we are going."""
+        if self._waiting.pop(ticket, None) is not None:
+            self._carry_out(self.admission.leave(ticket, _now()))
+
+    def apply(self, policy: Policy) -> None:
+        """Go by another policy from now on."""
+        self.admission.apply(policy)
+
+    def read_pressure(self, readings: Mapping[str, float]) -> None:
+        """Take in how short this process is of what it needs: shares, 1 is full."""
+        self.admission.read_pressure(readings, _now())
+
+    def close(self) -> None:
+        """Wake up no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # -- carrying out -----------------------------------------------------------------------
+
+    def _carry_out(self, effects: Iterable[Effect]) -> None:
+        self._effects.extend(effects)
+        if self._is_busy:
+            return
+        self._is_busy = True
+        try:
+            while self._effects:
+                self._tell(self._effects.popleft())
+        finally:
+            self._is_busy = False
+        self._set_timer()
+
+    def _tell(self, effect: Effect) -> None:
+        call = self._waiting.pop(effect.ticket, None) if effect.ticket is not None else None
+        if call is None:
+            return
+        if isinstance(effect, Go):
+            call.admitted(effect)
+        else:
+            call.not_admitted(effect)
+
+    # -- time -------------------------------------------------------------------------------
+
+    def _set_timer(self) -> None:
+        if not self._waiting:
+            return
+        wake_ns = self.admission.wake_ns()
+        if wake_ns is None:
+            return
+        if self._timer is not None:
+            if self._wake_ns <= wake_ns:
+                return  # it wakes up before, and looks again then
+            self._timer.cancel()
+        self._wake_ns = wake_ns
+        seconds = max(TICK_SECONDS_MIN, (wake_ns - _now()) / 1e9)
+        self._timer = self._call_later(seconds, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._carry_out(self.tick())
+
+    def tick(self) -> list[Effect]:
+        """Give what has become due, to be carried out."""
+        return self.admission.tick(_now(), time.time_ns())
+
+    def look(self) -> None:
+        """Do what has become due; called about once a second, beside the timer."""
+        self._carry_out(self.tick())

@@ -1,0 +1,304 @@
+"""A call's turn: what admission is told of it, its wait, its attempts, and what it gives back.
+
+A ticket is held from the verdict to the last byte. Whatever way a call ends, it ends in
+`_finish`, and there its ticket is given back with what the call came to.
+
+Another attempt is made only while nothing has reached the client. An error answer that another
+attempt may mend is therefore held, whole, until admission has read its code: a 429 of an account
+that cannot pay looks like one of a busy minute, but for its body.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from taximeter.admission import Again, Answer, Go, Reason, Refuse, Request, Spent, Stop, Ticket
+from taximeter.call import Closed, Stage
+from taximeter.counting import tokens_from_bytes
+from taximeter.relay._answer import Head
+from taximeter.relay._answering import Answering
+from taximeter.relay._course import ADMITTING, ATTEMPTING
+from taximeter.relay._errors import PROBLEMS, Fault, Refused
+from taximeter.relay._policy import DEFAULT_TIER
+
+if TYPE_CHECKING:
+    from taximeter.keys import VirtualKey
+
+_now = time.monotonic_ns
+_QUEUE = Stage.QUEUE
+_NOTHING_TOLD: dict[str, str] = {}
+_SPENT_RETRIES = frozenset(
+    {Stop.ATTEMPTS_SPENT, Stop.USER_BUDGET_SPENT, Stop.UPSTREAM_BUDGET_SPENT, Stop.WAIT_TOO_LONG}
+)
+
+
+class Admitting(Answering):
+    """Gets a call its turn, and its attempts."""
+
+    __slots__ = ()
+
+    def _admit(self) -> None:
+        """The request is understood: ask for its turn."""
+        self._go(ADMITTING)
+        holder = self._request.intake.holder
+        if holder is not None and not self._may(holder):
+            return
+        self._arrive(self._asked())
+
+    def _may(self, holder: VirtualKey) -> bool:
+        """Tell whether the key may do this; refuse the call if not."""
+        request = self._request
+        if holder.is_expired(request.started_at_ns):
+            self._refuse(Refused("invalid_key", should_retry=False))
+        elif not request.operation.free and not holder.allows(
+            request.upstream.name, request.facts.model
+        ):
+            self._refuse(Refused("key_not_allowed", "model", should_retry=False))
+        elif holder.tier and holder.tier not in (*request.snapshot.settings.tiers, DEFAULT_TIER):
+            # A tier that has gone from the settings must not become no limits at all.
+            self._refuse(Refused("key_not_allowed", "configuration: its tier is gone"))
+        else:
+            return True
+        return False
+
+    def _arrive(self, asked: Request) -> None:
+        verdict = self.worker.admission.arrive(self, asked)
+        if isinstance(verdict, Go):
+            self._go_ahead(verdict)
+        elif isinstance(verdict, Refuse):
+            self._turn_away(verdict, asked)
+        else:
+            self._ticket = verdict.ticket
+
+    def _asked(self) -> Request:
+        """Say what admission must know of the call."""
+        request = self._request
+        intake, facts, operation = request.intake, request.facts, request.operation
+        is_free = operation.free or operation.fetch
+        output = 0 if is_free else facts.output_tokens_max
+        if output is not None and facts.answers > 1:
+            output *= facts.answers
+        asked = Request(
+            upstream=request.upstream.name,
+            model=facts.model or "",
+            user=request.user or "",
+            team=intake.opened.team or "",
+            key=intake.key_id,
+            tier=intake.tier,
+            is_claimed=intake.user_is_claimed,
+            credential="" if intake.credential_line else intake.opened.key_hash or "",
+            input_tokens=0 if is_free else request.input_tokens_estimate,
+            output_tokens_max=output,
+            wait_ns_max=intake.wait_ns_max,
+        )
+        prices = request.snapshot.prices
+        if prices is not None:
+            found = prices.dearest(asked.upstream, facts.model, request.started_at_ns)
+            if found is not None:
+                asked.input_pico, asked.output_pico = found
+        return asked
+
+    def _turn_away(self, refuse: Refuse, asked: Request) -> None:
+        if refuse.reason is Reason.INPUT_TOO_LONG:
+            # The estimate goes by bytes. Before a call is refused for it, its text is looked at.
+            exact = self._request.input_tokens_of_text()
+            if exact is not None and exact < asked.input_tokens:
+                asked.input_tokens = exact
+                self._arrive(asked)
+                return
+        self._refuse(refusal_of(refuse))
+
+    # -- what comes of a wait ---------------------------------------------------------------
+
+    def admitted(self, go: Go) -> None:
+        """It is this call's turn."""
+        self._guarded(lambda: self._go_ahead(go))
+
+    def not_admitted(self, refused: Refuse) -> None:
+        """Its wait was in vain."""
+        self._stages[_QUEUE] = refused.waited_ns
+        self._guarded(lambda: self._fail(refusal_of(refused)))
+
+    def _go_ahead(self, go: Go) -> None:
+        self._ticket = go.ticket
+        self._stages[_QUEUE] = go.waited_ns
+        if go.output_tokens_max is not None:
+            if not self._request.limit_output(go.output_tokens_max):
+                self._refuse(Refused("output_tokens_unlimited"))
+                return
+            self._told += b"x-taximeter-output-tokens-max: %d\r\n" % go.output_tokens_max
+        if go.over_budget:
+            self._told += b"x-taximeter-over-budget: %b\r\n" % ", ".join(go.over_budget).encode()
+        self._go(ATTEMPTING)
+        self._attempting_ns = _now()
+        self._usage_asked = self._request.can_ask_usage
+        self._try()
+
+    # -- how an attempt came out --------------------------------------------------------------
+
+    def _hear_answer(self, head: Head, now: int) -> bool:
+        """Take in an answer's head. False if it is to be held until its body has been read."""
+        ticket, request = self._ticket, self._request
+        status = head.status
+        looked = self.worker.headroom.hear(
+            request.upstream.name, request.facts.model, head.fields(), now
+        )
+        if ticket is None:
+            return True
+        if status >= 400:
+            if status in ticket.plan.upstream.retry.statuses and request.is_replayable:
+                return False
+            self.worker.admission.heard(
+                ticket,
+                Answer(status=status, headers=_told_by(head), replayable=False),
+            )
+        else:
+            told = _told_by(head) if looked else _NOTHING_TOLD
+            self.worker.admission.heard(ticket, Answer(status=status, headers=told))
+        return True
+
+    def _try_again_after(self, head: Head, body: bytes) -> bool:
+        """Make another attempt after an error answer, if there is to be one."""
+        if self._ticket is None:
+            return False
+        heard = self.worker.admission.heard(
+            self._ticket,
+            Answer(status=head.status, code=self._code_of(head, body), headers=_told_by(head)),
+        )
+        if heard.again is None or self._finishing:
+            if self._are_spent(heard.stop) and b"x-should-retry" not in head.lines.lower():
+                self._told += b"x-should-retry: false\r\n"
+            return False
+        self._leg.note(head.status, None)
+        self._leg.let_go(reusable=True)
+        self._collected = None
+        self.response_bytes = 0
+        self._wait_for_attempt(heard.again)
+        return True
+
+    def _attempt_failed(self, code: str) -> None:
+        """There was no answer: make another attempt, if there is to be one."""
+        ticket = self._ticket
+        leg = self._leg
+        if ticket is not None and not self._finishing and PROBLEMS[code].fault is Fault.UPSTREAM:
+            sent = leg.sent_ns is not None
+            # What has been sent may have been worked on, and paid for: it is sent once more only
+            # where the connection was an old one, closed by the upstream just as it was taken.
+            is_stale = leg.reused and code == "upstream_disconnected"
+            heard = self.worker.admission.heard(
+                ticket,
+                Answer(
+                    status=None,
+                    code=code,
+                    sent=sent,
+                    replayable=self._request.is_replayable
+                    and self._upload_done
+                    and (not sent or is_stale)
+                    and code != "upstream_tls_failed",
+                ),
+            )
+            if heard.again is not None and not self._finishing:
+                self._leg.note(None, code)
+                self._wait_for_attempt(heard.again)
+                return
+            self._retries_are_spent = self._are_spent(heard.stop)
+        super()._attempt_failed(code)
+
+    def _are_spent(self, stop: Stop | None) -> bool:
+        """Tell whether our retries came to their bound: the client's on top would multiply."""
+        ticket = self._ticket
+        return (
+            stop in _SPENT_RETRIES
+            and ticket is not None
+            and ticket.plan.upstream.retry.attempts_max > 1
+        )
+
+    def _wait_for_attempt(self, again: Again) -> None:
+        self._head = None
+        self._retry_timer = self.worker.loop.call_later(again.wait_ns / 1e9, self._resume)
+
+    def _resume(self) -> None:
+        self._retry_timer = None
+        self._guarded(self._try_again)
+
+    def _try_again(self) -> None:
+        if self._finishing or self._ticket is None:
+            return
+        if self.worker.admission.resume(self._ticket):
+            self._try()
+        else:
+            self._fail(Refused("breaker_open", self._request.upstream.name))
+
+    def _code_of(self, head: Head, body: bytes) -> str | None:
+        tap = self._tap_for(head)
+        tap.feed(body, self.last_in_ns)
+        code = tap.answer().error
+        tap.release()
+        return code
+
+    # -- its end ------------------------------------------------------------------------------
+
+    def _settled(self, record: Closed) -> None:
+        """Work out what the call came to, for whoever counts it."""
+        if self._ticket is not None:
+            self._spent = spent_by(record, self._money_of(record, self._ticket))
+
+    def _money_of(self, record: Closed, ticket: Ticket) -> int | None:
+        prices = self._request.snapshot.prices
+        if prices is None or not ticket.plan.priced or record.usage is None:
+            return None
+        return prices.cost(record)
+
+    def _give_back(self) -> None:
+        if self._retry_timer is not None:
+            self._retry_timer.cancel()
+            self._retry_timer = None
+        ticket, self._ticket = self._ticket, None
+        if ticket is None:
+            return
+        driver = self.worker.admission
+        driver.leave(ticket)  # does nothing for a call that waits no longer
+        driver.settle(ticket, self._spent or _UNKNOWN)
+
+    @property
+    def is_between_attempts(self) -> bool:
+        """Whether it waits, for its turn or for its next attempt: nothing is under way upstream."""
+        return self._retry_timer is not None or self.phase is ADMITTING
+
+
+_UNKNOWN = Spent()
+
+
+def spent_by(record: Closed, pico: int | None) -> Spent:
+    """Say what a call came to, as far as it is known at its end. Pure."""
+    if not any(attempt.sent_ns is not None for attempt in record.attempts):
+        return Spent(tokens=0, pico=0, sent=False)
+    usage = record.usage
+    if usage is None and (record.attempts[-1].status or 0) >= 400:
+        return Spent(tokens=0, pico=0)  # an error answer from its first line on costs nothing
+    inputs = usage.input_tokens if usage is not None else None
+    outputs = usage.output_tokens if usage is not None else None
+    if inputs is None and record.text_bytes_in is not None:
+        inputs = tokens_from_bytes(record.text_bytes_in)
+    if outputs is None and record.text_bytes_out is not None:
+        outputs = tokens_from_bytes(record.text_bytes_out)
+    if inputs is None and outputs is None:
+        return Spent(pico=pico)
+    return Spent(tokens=(inputs or 0) + (outputs or 0), output_tokens=outputs, pico=pico)
+
+
+def refusal_of(refuse: Refuse) -> Refused:
+    """Say a refusal of admission's in the relay's words."""
+    return Refused(
+        str(refuse.reason),
+        refuse.by,
+        retry_after_ns=refuse.retry_after_ns,
+        should_retry=None if refuse.should_retry else False,
+    )
+
+
+def _told_by(head: Head) -> dict[str, str]:
+    return {
+        name.decode("latin-1").lower(): value.decode("latin-1") for name, value in head.fields()
+    }

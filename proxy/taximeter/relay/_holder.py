@@ -1,0 +1,93 @@
+"""What a virtual key makes of a request's head: who calls, and with whose key. Pure.
+
+A virtual key ends here. Whatever a request brings as a credential is taken out of it, in every
+place where one may stand, and the upstream's own key takes its place.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from taximeter.keys import Holder, KeyStore, VirtualKey
+from taximeter.keys import Refused as NotValid
+from taximeter.relay._errors import Refused
+from taximeter.relay._heads import RequestHead
+from taximeter.relay._identity import Speaker
+
+if TYPE_CHECKING:
+    from taximeter.relay._upstream import Upstream
+
+CREDENTIAL_FIELDS = frozenset(
+    (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"proxy-authorization")
+)
+_SUBPROTOCOLS = b"sec-websocket-protocol"
+_KEY_SUBPROTOCOL = b"openai-insecure-api-key."
+
+
+def holder_of(
+    credential: bytes | None, keys: KeyStore | None, upstream: Upstream, wall_ns: int
+) -> VirtualKey | None:
+    """Give the virtual key that a request came with; None if it came with none.
+
+    Raises:
+        Refused: if it is a virtual key that is not valid, or not for this upstream.
+    """
+    if keys is None:
+        return None
+    verdict = keys.judge(credential, wall_ns)
+    if isinstance(verdict, NotValid):
+        # The same answer for every reason: a guess must not learn how near it was.
+        raise Refused("invalid_key", should_retry=False)
+    if not isinstance(verdict, Holder):
+        return None
+    if not verdict.key.allows_upstream(upstream.name):
+        raise Refused("key_not_allowed", "upstream", should_retry=False)
+    if upstream.api_key is None:
+        raise Refused("upstream_key_missing", upstream.name)
+    return verdict.key
+
+
+def may_borrow(keys: KeyStore | None) -> bool:
+    """Tell whether a request without a credential may go with the upstream's own key."""
+    return keys is None or not keys.in_use
+
+
+def without_credentials(head: RequestHead) -> None:
+    """Take every credential out of what goes upstream."""
+    passed = []
+    for name, value in head.passed:
+        lower = name.lower()
+        if lower in CREDENTIAL_FIELDS:
+            continue
+        if lower == _SUBPROTOCOLS:
+            kept = [
+                token.strip()
+                for token in value.split(b",")
+                if not token.strip().startswith(_KEY_SUBPROTOCOL)
+            ]
+            if not kept:
+                continue
+            value = b", ".join(kept)
+        passed.append((name, value))
+    head.passed = passed
+
+
+def without_key(target: bytes) -> bytes:
+    """Take the parameter `key` out of a target's query; every other byte stays."""
+    path, mark, query = target.partition(b"?")
+    if not mark:
+        return target
+    kept = [part for part in query.split(b"&") if part.partition(b"=")[0] != b"key"]
+    return path + (mark + b"&".join(kept) if kept else b"")
+
+
+def booked_on(key: VirtualKey, speaker: Speaker) -> tuple[Speaker, bool]:
+    """Give whom a key's calls are booked on, and whether the user is only claimed."""
+    said = speaker.identity
+    claimed = None if said.user_source == "key" else said.user
+    whom = key.whom(claimed, said.team)
+    source = "key" if not whom.user_is_claimed else said.user_source
+    user = whom.user if whom.user is not None else f"key-{key.id}"
+    identity = said._replace(user=user, user_source=source, team=whom.team, key_hash=f"tm-{key.id}")
+    takes_body_user = key.user is None and claimed is None
+    return Speaker(identity, takes_body_user=takes_body_user), key.user is None

@@ -1,0 +1,79 @@
+"""What calls cost, as far as budgets must know it while they are under way."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from taximeter.call import Closed, Usage
+from taximeter.keys import KeyStore
+from taximeter.pricing import UpstreamPrices
+from taximeter.settings import Budget, Settings
+
+MANY_TOKENS = 1_000_000
+"""Rates are taken from a usage of so many: where long inputs cost more, it is a long one."""
+KEPT_MAX = 4096
+_DAY_NS = 86_400 * 1_000_000_000
+
+
+class Money:
+    """Prices of a configuration, for the budgets of one worker."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._prices = UpstreamPrices(settings)
+        self._dearest: OrderedDict[tuple[str, str | None, int], tuple[int, int] | None]
+        self._dearest = OrderedDict()
+        # The price table is read on first need, which takes a third of a second: better now than
+        # in the middle of a call.
+        self.dearest("", "gpt-4o", 0)
+
+    def dearest(self, upstream: str, model: str | None, at_ns: int) -> tuple[int, int] | None:
+        """Give what a token of input and one of output cost at most, in pico-dollars.
+
+        None if the model has no price.
+        """
+        key = (upstream, model, at_ns // _DAY_NS)
+        if key in self._dearest:
+            return self._dearest[key]
+        inputs = self._rate(Usage(input_tokens=MANY_TOKENS, output_tokens=0), key, at_ns)
+        outputs = self._rate(Usage(input_tokens=0, output_tokens=MANY_TOKENS), key, at_ns)
+        found = None if inputs is None or outputs is None else (inputs, outputs)
+        if len(self._dearest) >= KEPT_MAX:
+            self._dearest.popitem(last=False)
+        self._dearest[key] = found
+        return found
+
+    def _rate(self, usage: Usage, key: tuple[str, str | None, int], at_ns: int) -> int | None:
+        upstream, model, _ = key
+        price = self._prices.price(
+            usage, upstream=upstream, provider=None, model=model, at_ns=at_ns
+        )
+        return None if price.cost_pico is None else -(-price.cost_pico // MANY_TOKENS)
+
+    def cost(self, record: Closed) -> int | None:
+        """Give what a call cost, as the ledger will have it; None if that is not known."""
+        opened = record.opened
+        return self._prices.price(
+            record.usage,
+            upstream=opened.upstream or "",
+            provider=opened.provider,
+            model=record.response_model or opened.model,
+            at_ns=opened.started_at_ns,
+            service_tier=record.service_tier,
+            variant=record.price_variant,
+            facts=record.facts,
+        ).cost_pico
+
+
+def counts_money(settings: Settings, keys: KeyStore | None) -> bool:
+    """Tell whether any budget counts money."""
+    tiers = settings.tiers.values()
+    holders: Iterable[Iterable[Budget]] = (
+        *(tier.budget for tier in tiers),
+        *(tier.shared.budget for tier in tiers),
+        *(user.budget or () for user in settings.users.values()),
+        *(team.budget for team in settings.teams.values()),
+    )
+    if any(budget.usd is not None for budgets in holders for budget in budgets):
+        return True
+    return keys is not None and keys.any_counts_money
