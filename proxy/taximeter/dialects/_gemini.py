@@ -19,6 +19,7 @@ from taximeter.dialects._errors import gemini_error
 from taximeter.dialects._gemini_message import read_gemini_answer
 from taximeter.dialects._gemini_stream import GeminiArrayReader, GeminiSseReader
 from taximeter.dialects._media import is_event_stream, is_json
+from taximeter.dialects._output import stated
 from taximeter.dialects._requests import read_json_request
 from taximeter.dialects._text_others import gemini_countable
 
@@ -31,8 +32,17 @@ class _Request(msgspec.Struct, rename="camel"):
     snake_config: msgspec.Raw = msgspec.field(default=_json.ABSENT, name="generation_config")
 
 
+class _Config(msgspec.Struct, rename="camel"):
+    max_output_tokens: msgspec.Raw = _json.ABSENT
+    candidate_count: msgspec.Raw = _json.ABSENT
+    snake_tokens: msgspec.Raw = msgspec.field(default=_json.ABSENT, name="max_output_tokens")
+    snake_count: msgspec.Raw = msgspec.field(default=_json.ABSENT, name="candidate_count")
+
+
 _decoder: Final = msgspec.json.Decoder(_Request)
+_config_decoder: Final = msgspec.json.Decoder(_Config)
 _NOTHING: Final = _Request()
+_NO_CONFIG: Final = _Config()
 
 
 class Gemini(Dialect):
@@ -57,14 +67,15 @@ class Gemini(Dialect):
         facts = read_json_request(operation, body, whole)
         model = _operations.model_of(path, "") or facts.model
         own = (_json.read(_decoder, body) if whole else None) or _NOTHING
-        config = _json.mapping(_json.tree(own.generation_config or own.snake_config))
+        text = bytes(own.generation_config or own.snake_config)
+        config = (_json.read(_config_decoder, text) if text else None) or _NO_CONFIG
         return msgspec.structs.replace(
             facts,
             model=model,
             stream=operation.stream or facts.stream,
             service_tier=facts.service_tier or _json.word(own.service_tier),
-            output_tokens_max=_either(config, "maxOutputTokens", "max_output_tokens"),
-            answers=_either(config, "candidateCount", "candidate_count") or 1,
+            output_tokens_max=stated(config.max_output_tokens) or stated(config.snake_tokens),
+            answers=stated(config.candidate_count) or stated(config.snake_count) or 1,
         )
 
     def ask_usage(self, body: bytes) -> bytes | None:
@@ -121,7 +132,3 @@ class Gemini(Dialect):
     ) -> Countable:
         """See `Dialect.countable`."""
         return gemini_countable(request, answer_type, answer)
-
-
-def _either(config: dict[str, object], camel: str, snake: str) -> int | None:
-    return _output.positive(config.get(camel)) or _output.positive(config.get(snake))

@@ -106,8 +106,10 @@ class Members:
     def _walk(self) -> dict[str, int]:
         """Find each value's place.
 
-        A name that stands twice is noticed even before its second place: the decoder gives its
-        last value, and another value's bytes do not stand at the first.
+        Raises:
+            Unclear: if a name stands twice. Either another value's bytes stand at its first
+                place, for the decoder gives its last; or the walk, which takes one step for
+                each name, ends before the object does.
         """
         text, position, closed = self._text, self._text.index(b"{") + 1, False
         starts: dict[str, int] = {}
@@ -118,7 +120,7 @@ class Members:
             name, start = _name_decoder.decode(head[1]), head.end()
             value = bytes(self._values[name])
             after = _AFTER.match(text, start + len(value))
-            if name in starts or after is None or not text.startswith(value, start):
+            if after is None or not text.startswith(value, start):
                 raise Unclear
             starts[name] = start
             position, closed = after.end(), after[1] == b"}"

@@ -23,6 +23,7 @@ from taximeter.dialects._contract import (
 from taximeter.dialects._errors import UNKNOWN, error_code, ollama_error
 from taximeter.dialects._json import ABSENT, is_set, is_true, mapping, name, tree, word
 from taximeter.dialects._media import is_json_lines
+from taximeter.dialects._output import stated
 from taximeter.dialects._requests import read_json_request
 from taximeter.dialects._sse import EVENT_BYTES_MAX
 from taximeter.dialects._text_others import ollama_countable
@@ -161,11 +162,12 @@ class Ollama(Dialect):
         facts = read_json_request(operation, body, whole)
         streams = operation.api in ("ollama_chat", "ollama_generate")
         own = (_json.read(_request_decoder, body) if whole else None) or _NOTHING
-        options = mapping(tree(own.options))
+        text = bytes(own.options)
+        options = (_json.read(_options_decoder, text) if text else None) or _NO_OPTIONS
         return msgspec.structs.replace(
             facts,
             stream=streams and bytes(own.stream) != b"false",
-            output_tokens_max=_output.positive(options.get("num_predict")),
+            output_tokens_max=stated(options.num_predict),
         )
 
     def ask_usage(self, body: bytes) -> bytes | None:
@@ -244,5 +246,11 @@ class _Request(msgspec.Struct):
     options: msgspec.Raw = ABSENT
 
 
+class _Options(msgspec.Struct):
+    num_predict: msgspec.Raw = ABSENT
+
+
 _request_decoder: Final = msgspec.json.Decoder(_Request)
+_options_decoder: Final = msgspec.json.Decoder(_Options)
 _NOTHING: Final = _Request()
+_NO_OPTIONS: Final = _Options()

@@ -14,7 +14,7 @@ import msgspec
 
 from taximeter.dialects._contract import Operation
 from taximeter.dialects._members import Members, Unclear
-from taximeter.dialects._usage import count
+from taximeter.dialects._usage import COUNT_MAX, count
 
 _WITHOUT_OUTPUT: Final = frozenset(
     {
@@ -33,6 +33,8 @@ _WITHOUT_OUTPUT: Final = frozenset(
     }
 )
 """Endpoints that write no text of a length to be chosen: no output limit is about them."""
+
+_DIGITS_MAX: Final = len(str(COUNT_MAX))
 
 
 class Caps(msgspec.Struct, frozen=True):
@@ -67,6 +69,12 @@ _OLLAMA: Final = {"options": Caps((("num_predict",),))}
 def positive(value: object) -> int | None:
     """Give `value` if it is a whole number from 1 on that can be believed, else None."""
     return count(value) or None
+
+
+def stated(raw: msgspec.Raw) -> int | None:
+    """Give the same of a raw field."""
+    digits = bytes(raw)
+    return positive(int(digits)) if digits.isdigit() and len(digits) <= _DIGITS_MAX else None
 
 
 def makes_no_output(operation: Operation, body: bytes) -> bool:
@@ -164,4 +172,4 @@ def _is_within(value: bytes | None, tokens_max: int) -> bool:
     A text, a fraction, null, nothing and less than nothing are not: servers differ in what
     they make of them, and several take 0, -1 and -2 for no limit at all.
     """
-    return value is not None and value.isdigit() and 0 < int(value[:20]) <= tokens_max
+    return value is not None and value.isdigit() and 0 < int(value[:_DIGITS_MAX]) <= tokens_max

@@ -18,8 +18,8 @@ import msgspec
 
 from taximeter.dialects import _json, _scan
 from taximeter.dialects._contract import Operation, RequestFacts
-from taximeter.dialects._output import positive
-from taximeter.dialects._usage import count
+from taximeter.dialects._output import positive, stated
+from taximeter.dialects._usage import COUNT_MAX, count
 
 PARTS_MAX: Final = 64
 """Most parts of a multipart body that are looked at."""
@@ -68,16 +68,13 @@ class _Usual(msgspec.Struct):
     max_completion_tokens: int | None = None
     max_tokens: int | None = None
     max_output_tokens: int | None = None
-    max_tokens_to_sample: int | None = None
     n: int | None = None
-    best_of: int | None = None
-    prompt: msgspec.Raw = _json.ABSENT
 
 
 _decoder: Final = msgspec.json.Decoder(_Request)
 _usual_decoder: Final = msgspec.json.Decoder(_Usual)
-_MEASURED: Final = frozenset({"speech", "images"})
-"""Endpoints priced by something that the request alone tells."""
+_RARE: Final = frozenset({"speech", "images", "completions"})
+"""Endpoints that more fields are read of."""
 _ASKED_FOR_USAGE: Final = frozenset({"chat_completions", "completions"})
 _OUTPUT_TOKENS_MAX: Final = {
     "chat_completions": ("max_completion_tokens", "max_tokens"),
@@ -86,11 +83,13 @@ _OUTPUT_TOKENS_MAX: Final = {
     "messages": ("max_tokens",),
 }
 """The fields that limit an endpoint's output; the first that states a number wins."""
+_N: Final = frozenset({"chat_completions", "completions"})
+"""Endpoints that may be asked for several answers at once."""
 
 
 def read_json_request(operation: Operation, body: bytes, whole: bool) -> RequestFacts:
     """Read a JSON body of the openai, anthropic or ollama family."""
-    if whole and operation.api not in _MEASURED:
+    if whole and operation.api not in _RARE:
         usual = _read_usual(operation, body)
         if usual is not None:
             return usual
@@ -119,9 +118,22 @@ def _read_usual(operation: Operation, body: bytes) -> RequestFacts | None:
         asks_usage=asks,
         can_ask_usage=stream and not asks and operation.api in _ASKED_FOR_USAGE,
         batch=operation.api == "batches",
-        output_tokens_max=_output_tokens_max(operation, request),
-        answers=_answers(operation, request),
+        output_tokens_max=_usual_output(operation.api, request),
+        answers=1 if request.n is None or operation.api not in _N else positive(request.n) or 1,
     )
+
+
+def _usual_output(api: str, request: _Usual) -> int | None:
+    tokens = None
+    if api == "chat_completions":
+        tokens = request.max_completion_tokens
+        if tokens is None or not 0 < tokens <= COUNT_MAX:
+            tokens = request.max_tokens
+    elif api == "messages":
+        tokens = request.max_tokens
+    elif api == "responses":
+        tokens = request.max_output_tokens
+    return tokens if tokens is not None and 0 < tokens <= COUNT_MAX else None
 
 
 def _read_patiently(operation: Operation, body: bytes, whole: bool) -> RequestFacts:
@@ -197,28 +209,21 @@ def _images(operation: Operation, number: object) -> int | None:
     return 1 if number is None else count(number)
 
 
-def _output_tokens_max(operation: Operation, request: _Usual | _Request) -> int | None:
+def _output_tokens_max(operation: Operation, request: _Request) -> int | None:
     for field in _OUTPUT_TOKENS_MAX.get(operation.api, ()):
-        if (found := _number(getattr(request, field))) is not None:
+        if (found := stated(getattr(request, field))) is not None:
             return found
     return None
 
 
-def _answers(operation: Operation, request: _Usual | _Request) -> int:
+def _answers(operation: Operation, request: _Request) -> int:
     """Give how many answers are asked for: of completions, `n` or `best_of` for each prompt."""
-    if operation.api == "chat_completions":
-        return _number(request.n) or 1
+    each = (stated(request.n) or 1) if operation.api in _N else 1
     if operation.api != "completions":
-        return 1
-    each = max(_number(request.n) or 1, _number(request.best_of) or 1)
-    prompts = (
-        _json.sequence(_json.tree(request.prompt)) if bytes(request.prompt).startswith(b"[") else []
-    )
-    are_tokens = not prompts or isinstance(prompts[0], int)  # one prompt, as its tokens
-    return each if are_tokens else each * len(prompts)
-
-
-def _number(value: int | msgspec.Raw | None) -> int | None:
-    if not value:
-        return None
-    return positive(_json.tree(value) if isinstance(value, msgspec.Raw) else value)
+        return each
+    each = max(each, stated(request.best_of) or 1)
+    prompt = bytes(request.prompt)
+    prompts = _json.sequence(_json.tree(prompt)) if prompt.startswith(b"[") else []
+    if not prompts or isinstance(prompts[0], int):  # one prompt, as its text or its tokens
+        return each
+    return each * len(prompts)
