@@ -199,6 +199,9 @@ class Bench:
         assert worker.snapshot.body_budget.bytes_taken == 0
         assert worker.tap_budget.bytes_taken == 0
         assert worker.faults == 0, "a call met a fault of the relay's own"
+        assert worker.admission.waiting == 0
+        gates = worker.admission.admission.gates().values()
+        assert all(gate.in_flight == 0 for gate in gates), "a call that has ended holds its slot"
         ids = [record.opened.call_id for record in self.closed]
         assert len(ids) == len(set(ids)), "a call was closed twice"
         opened = {record.call_id for record in self.opened}

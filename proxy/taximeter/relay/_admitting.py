@@ -13,7 +13,18 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from taximeter.admission import Again, Answer, Go, Reason, Refuse, Request, Spent, Stop, Ticket
+from taximeter.admission import (
+    Again,
+    Answer,
+    Go,
+    Reason,
+    Refuse,
+    Request,
+    Spent,
+    Stop,
+    Ticket,
+    Tier,
+)
 from taximeter.call import Closed, Stage
 from taximeter.counting import tokens_from_bytes
 from taximeter.relay._answer import Head
@@ -123,17 +134,35 @@ class Admitting(Answering):
     def _go_ahead(self, go: Go) -> None:
         self._ticket = go.ticket
         self._stages[_QUEUE] = go.waited_ns
-        if go.output_tokens_max is not None:
-            if not self._request.limit_output(go.output_tokens_max):
-                self._refuse(Refused("output_tokens_unlimited"))
-                return
-            self._told += b"x-taximeter-output-tokens-max: %d\r\n" % go.output_tokens_max
+        if not self._limit_output(go.ticket.plan.tier):
+            return
         if go.over_budget:
             self._told += b"x-taximeter-over-budget: %b\r\n" % ", ".join(go.over_budget).encode()
         self._go(ATTEMPTING)
         self._attempting_ns = _now()
         self._usage_asked = self._request.can_ask_usage
         self._try()
+
+    def _limit_output(self, tier: Tier) -> bool:
+        """Hold the request to the tier's longest output; False if the call had to be refused.
+
+        Asked of every call under such a tier, whatever was made out about its output: a field
+        that only some servers read would go past what was read here.
+        """
+        if tier.output_tokens_max is None:
+            return True
+        request = self._request
+        tokens_max = max(1, tier.output_tokens_max // max(1, request.facts.answers))
+        changed = request.limit_output(tokens_max)
+        if changed is None:
+            self._refuse(Refused("output_tokens_unlimited"))
+            return False
+        if changed and tier.output_over == "refuse" and request.facts.output_tokens_max:
+            self._refuse(Refused("output_tokens_exceeded"))
+            return False
+        if changed:
+            self._told += b"x-taximeter-output-tokens-max: %d\r\n" % tokens_max
+        return True
 
     # -- how an attempt came out --------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from taximeter.relay._chunks import MalformedAnswer
 from taximeter.relay._course import RELAYING
 from taximeter.relay._splice import Splice
 from taximeter.relay._stream_tap import StreamTap, tap_for
+from taximeter.relay._tap import Tap
 from taximeter.relay._tunnel import Tunnel
 
 REFUSAL_BYTES_MAX = 64 * 1024

@@ -142,15 +142,16 @@ class Request:
         size = sum(len(part.encode()) for part in found.input_parts)
         return tokens_from_bytes(size) + found.input_overhead_tokens
 
-    def limit_output(self, tokens_max: int) -> bool:
-        """Set the most output that is asked for; False if it cannot be told where."""
+    def limit_output(self, tokens_max: int) -> bool | None:
+        """Hold the body to a most output; tell whether that changed it, None if it cannot be."""
         if not self.is_whole:
-            return False
+            return None
         body = self.dialect.limit_output(self.operation, self._body, tokens_max)
         if body is None:
-            return False
+            return None
+        changed = body is not self._body
         self._body = body
-        return True
+        return changed
 
     @property
     def is_replayable(self) -> bool:
