@@ -11,7 +11,7 @@ import pytest
 from tests.clients._bench import Bench
 from tests.clients._ways import Way
 from tests.rig import Script
-from tests.rig.taximeter import Taximeter
+from tests.rig.taximeter import PLAIN, Taximeter
 from tests.rig.upstream import Upstream
 
 WAYS = ("direct", "through")
@@ -28,13 +28,7 @@ def running() -> Iterator[Upstream]:
 def meter(running: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Taximeter]:
     """The one Taximeter of this folder: an upstream of each dialect, and one left as it is."""
     dialects = ("openai", "anthropic", "gemini", "ollama")
-    # What these tests look at is one attempt of each call, however it comes out.
-    plain = {
-        "retry": {"attempts_max": 1},
-        "breaker": {"enabled": False},
-        "limits": {"heed_upstream": False, "adaptive": False},
-    }
-    upstreams = {name: {"url": running.url, "dialect": name, **plain} for name in dialects}
+    upstreams = {name: {"url": running.url, "dialect": name, **PLAIN} for name in dialects}
     upstreams["exact"] = {**upstreams["openai"], "usage": "observe"}
     with Taximeter(tmp_path_factory.mktemp("meter"), upstreams) as started:
         yield started

@@ -39,6 +39,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+PLAIN: dict[str, Any] = {
+    "retry": {"attempts_max": 1},
+    "breaker": {"enabled": False},
+    "limits": {"heed_upstream": False, "adaptive": False},
+}
+"""For an upstream where a test looks at one attempt of each call, however that comes out."""
+
+
 class Taximeter:
     """`taximeter serve` with upstreams and further settings, in a folder of its own.
 

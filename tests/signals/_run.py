@@ -122,7 +122,7 @@ def run(port: int) -> list[Seen]:
     seen.append(Seen("bob", "openai", "cancelled", status, True, call_id=call_id))
     odd = {"Expect": "the unexpected"}
     status, call_id, _ = call(port, "alice", "openai", dict(CHAT), headers=odd)
-    seen.append(Seen("", "openai", "rejected", status, call_id=call_id))
+    seen.append(Seen("alice", "openai", "rejected", status, call_id=call_id))
     return seen
 
 

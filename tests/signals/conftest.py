@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.rig.taximeter import Taximeter
+from tests.rig.taximeter import PLAIN, Taximeter
 from tests.rig.upstream import Upstream
 from tests.signals._prometheus import Prometheus
 from tests.signals._run import PRICES, Seen, run
@@ -37,7 +37,7 @@ def upstream() -> Iterator[Upstream]:
 def taximeter(folder: Path, upstream: Upstream, **settings: Any) -> Taximeter:
     """Give a Taximeter before the upstream, one of either dialect, with prices."""
     upstreams = {
-        name: {"url": upstream.url, "dialect": name, "provider": "fake"}
+        name: {"url": upstream.url, "dialect": name, "provider": "fake", **PLAIN}
         for name in ("openai", "anthropic")
     }
     return Taximeter(folder, upstreams, prices=PRICES, **settings)

@@ -10,7 +10,6 @@ that cannot pay looks like one of a busy minute, but for its body.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from taximeter.admission import (
@@ -36,7 +35,6 @@ from taximeter.relay._policy import DEFAULT_TIER
 if TYPE_CHECKING:
     from taximeter.keys import VirtualKey
 
-_now = time.monotonic_ns
 _QUEUE = Stage.QUEUE
 _NOTHING_TOLD: dict[str, str] = {}
 _SPENT_RETRIES = frozenset(
@@ -139,7 +137,6 @@ class Admitting(Answering):
         if go.over_budget:
             self._told += b"x-taximeter-over-budget: %b\r\n" % ", ".join(go.over_budget).encode()
         self._go(ATTEMPTING)
-        self._attempting_ns = _now()
         self._usage_asked = self._request.can_ask_usage
         self._try()
 

@@ -52,7 +52,7 @@ class Asking(Course, ABC):
             leg.let_go(reusable=True)
             return
         # With the attempts that failed: what a stage does not hold would be in none.
-        self._stages[_CONNECT] = (leg.connected_ns or leg.started_ns) - self._attempting_ns
+        self._stages[_CONNECT] = (leg.connected_ns or leg.started_ns) - leg.first_started_ns
         if self._opened is not None:
             self._send_request()
             return

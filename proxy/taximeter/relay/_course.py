@@ -46,7 +46,6 @@ class Course:
 
     __slots__ = (
         "_attempt_error",
-        "_attempting_ns",
         "_client",
         "_closed",
         "_collected",
@@ -113,8 +112,6 @@ class Course:
         self._retry_timer: asyncio.TimerHandle | None = None
         self._retries_are_spent = False
         """Our own attempts came to their bound: the client's would only come on top."""
-        self._attempting_ns = 0
-        """When its first attempt began."""
         self._told = b""
         """Fields of ours that its answer is to carry beside the usual ones."""
         self._attempt_error: str | None = None

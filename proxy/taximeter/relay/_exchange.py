@@ -68,21 +68,27 @@ class Exchange(Admitting):
                 message, snapshot.routes, snapshot.identity_headers, worker.hash_key, worker.keys
             )
         except Refused as refused:
-            # Told to the client when its body has come, or soon: so that it can hear it.
-            self._refusal = refused
-            if any(name.lower() == b"expect" for name, _ in message.fields):
-                # It waits for a word, and may send its body or not: no request can follow.
-                self._delivery.keep_alive = False
-                self._upload_done = False
-                self._refuse(refused)
+            self._refuse_soon(refused)
             return
         request.take_head(intake, intake.stated_length, intake.traceparent)
+        if intake.refusal is not None:
+            self._refuse_soon(intake.refusal)
+            return
         if head is not None and intake.is_repeatable:
             snapshot.heads.keep(head.key, intake)
         if intake.upgrade is not None:
             self._delivery.keep_alive = False
         if intake.expects_continue:
             self._delivery.go_on()
+
+    def _refuse_soon(self, refused: Refused) -> None:
+        """Tell the client when its body has come, or soon: so that it can hear it."""
+        self._refusal = refused
+        if any(name.lower() == b"expect" for name, _ in self._request.message.fields):
+            # It waits for a word, and may send its body or not: no request can follow.
+            self._delivery.keep_alive = False
+            self._upload_done = False
+            self._refuse(refused)
 
     def body_received(self, data: bytes) -> None:
         """A piece of the request's body has come."""

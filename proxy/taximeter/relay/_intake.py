@@ -26,7 +26,7 @@ from taximeter.relay._identity import Speaker, clean, credential_of, identify
 from taximeter.relay._trace import parse_tracestate
 
 if TYPE_CHECKING:
-    from taximeter.keys import KeyStore
+    from taximeter.keys import KeyStore, VirtualKey
     from taximeter.relay._identity import IdentityHeaders
     from taximeter.relay._message import Message
     from taximeter.relay._routing import Route, Routes
@@ -61,6 +61,7 @@ class Intake:
         "message",
         "method",
         "opened",
+        "refusal",
         "route",
         "speaker",
         "target",
@@ -97,8 +98,10 @@ class Intake:
         noted = head.noted
         self.upgrade = noted[b"upgrade"].strip() if message.wants_websocket else None
         expect = noted.get(b"expect")
+        self.refusal: Refused | None = None
+        """What is wrong with the request beside its target, which is known."""
         if expect is not None and expect.lower() != b"100-continue":
-            raise Refused("expectation_refused")
+            self.refusal = Refused("expectation_refused")
         self.expects_continue = expect is not None
         self.content_type = head.text(b"content-type")
         self.is_coded = b"content-encoding" in noted
@@ -111,7 +114,15 @@ class Intake:
         retry = noted.get(b"x-stainless-retry-count", b"")
         self.wait_ns_max = _patience(noted)
         self.is_text = self.content_type.lower().startswith("application/json")
-        self._take_credential(keys)
+        self.holder: VirtualKey | None = None
+        self.credential_line = b""
+        self.target = route.raw_target
+        self.key_id = self.tier = ""
+        self.user_is_claimed = False
+        try:
+            self._take_credential(keys)
+        except Refused as refused:
+            self.refusal = refused
         said = self.speaker.identity
         self.opened = Opened(
             call_id="",
@@ -135,7 +146,8 @@ class Intake:
         self._start_as_asked: bytes | None = None
         self._start_uncoded: bytes | None = None
         self.is_repeatable = (
-            self.has_length
+            self.refusal is None
+            and self.has_length
             and message.keep_alive
             and not message.http10
             and not message.upgrade
@@ -152,10 +164,6 @@ class Intake:
         """
         head, route, upstream = self.head, self.route, self.upstream
         credential = credential_of(head, route.query)
-        self.credential_line = b""
-        self.key_id = self.tier = ""
-        self.user_is_claimed = False
-        self.target = route.raw_target
         self.holder = key = holder_of(credential, keys, upstream, time.time_ns())
         if key is not None:
             without_credentials(head)

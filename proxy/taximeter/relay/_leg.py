@@ -52,6 +52,7 @@ class Leg:
         "attempts",
         "connected_ns",
         "first_byte_ns",
+        "first_started_ns",
         "number",
         "parser",
         "reused",
@@ -73,7 +74,7 @@ class Leg:
         self.number = 0
         """Of the attempt under way, or the last one; 0 before the first."""
         self.reused = False
-        self.started_ns = 0
+        self.started_ns = self.first_started_ns = 0
         self.connected_ns: int | None = None
         self.sent_ns: int | None = None
         self.first_byte_ns: int | None = None
@@ -89,6 +90,8 @@ class Leg:
         self.parser = AnswerParser(head_request=head_request)
         idle = upstream.take_idle()
         self.started_ns = _now()
+        if self.number == 1:
+            self.first_started_ns = self.started_ns
         self.reused = idle is not None
         if idle is None:
             self._connecting = asyncio.get_running_loop().create_task(
