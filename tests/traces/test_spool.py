@@ -13,6 +13,8 @@ import pytest
 
 from taximeter.journal import RealDisk
 from taximeter.traces import TraceStats
+from taximeter.traces import _spool as spools
+from taximeter.traces import _spool_files as files
 from taximeter.traces._spool import ACKNOWLEDGED, SEGMENT_BYTES_MIN, Spool
 
 MIB = 1 << 20
@@ -221,6 +223,26 @@ def test_a_mark_that_says_nothing_repeats_and_loses_nothing(place: Place, mark: 
     spool.acknowledge()
     (place.folder / ACKNOWLEDGED).write_bytes(mark)
     assert take_all(place.open()) == [1, 2, 3, 4, 5]
+
+
+def test_a_segment_that_cannot_be_read_stops_no_other(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes after it has names and numbers of its own, and is read."""
+    put(place.open(), 1, 5)
+
+    def unreadable(path: Path, *arguments: int) -> bytes:
+        if path.name.endswith("01.spool"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return files.read_at(path, *arguments)
+
+    monkeypatch.setattr(spools, "number_behind", unreadable)
+    monkeypatch.setattr(spools, "read_at", unreadable)
+    spool = place.open()
+    put(spool, 6, 8)
+    assert take_all(spool) == [6, 7, 8]
+    assert place.dropped() == {"damaged": 1}
+    assert place.said
 
 
 def test_what_is_not_ours_is_left_alone(place: Place, tmp_path: Path) -> None:

@@ -28,11 +28,7 @@ it did not take, counted; the next call is tried anew.
 from __future__ import annotations
 
 import contextlib
-import os
-import re
-import struct
 import threading
-import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -40,17 +36,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 from taximeter.journal import Disk, Frame, PayloadTooLarge, RealDisk, encode_frame, scan
+from taximeter.traces._spool_files import (
+    CHUNK_BYTES,
+    is_segment,
+    number_behind,
+    read_at,
+    read_mark,
+    segment_name,
+    write_mark,
+)
 from taximeter.traces._stats import TraceStats
 
 SEGMENTS = 16
 """Into so many parts the bound is divided: what is dropped at once to make room."""
 SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX = 64 * 1024, 4 * 1024 * 1024
-CHUNK_BYTES = 256 * 1024
-"""Read at once; more than the longest frame."""
 ACKNOWLEDGED = "acknowledged"
-
-_SEGMENT = re.compile(r"0[0-9a-f]{15}\.spool")
-_MARK = struct.Struct("<QI")
 
 
 @dataclass
@@ -170,7 +170,7 @@ class Spool:
 
     def _begin_segment(self) -> None:
         self._disk.make_directory(self._directory)
-        path = self._directory / f"{self._next:016x}.spool"
+        path = self._directory / segment_name(self._next)
         try:
             self._handle = self._disk.create(path)
         except FileExistsError:
@@ -252,7 +252,7 @@ class Spool:
                 gone.append(self._segments.popleft().path)
             self._tell()
         try:
-            self._mark(done)
+            write_mark(self._directory / ACKNOWLEDGED, done)
         except OSError as error:  # what was exported is exported again after a restart
             self._complain(f"the spool cannot be written: {error.strerror}")
         self._delete(gone)
@@ -286,7 +286,7 @@ class Spool:
     def _fetch(self, look: _Look) -> None:
         """Read some further frames of a segment; what cannot be read is passed over."""
         try:
-            buffer = _read_at(look.segment.path, self._offset, look.size)
+            buffer = read_at(look.segment.path, self._offset, look.size)
         except OSError as error:
             look.segment.gone = isinstance(error, FileNotFoundError)
             self._complain(f"a part of the spool cannot be read: {error.strerror}")
@@ -331,28 +331,30 @@ class Spool:
             except OSError as error:  # the next start tries again
                 self._complain(f"a part of the spool cannot be deleted: {error.strerror}")
 
-    def _mark(self, number: int) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        handle = os.open(self._directory / ACKNOWLEDGED, flags, 0o600)
+    def _behind_last(self) -> int:
+        if not self._segments:
+            return 1
+        last = self._segments[-1]
         try:
-            os.pwrite(handle, _MARK.pack(number, zlib.crc32(number.to_bytes(8, "little"))), 0)
-        finally:
-            os.close(handle)
+            return number_behind(last.path, last.first)
+        except OSError as error:
+            self._complain(f"a part of the spool cannot be read: {error.strerror}")
+            return last.first + 1  # a number that no segment is named by
 
     def _recover(self) -> None:
         """Take up what an earlier recorder left."""
         if not self._directory.exists():
             return
-        done = _marked(self._directory / ACKNOWLEDGED)
+        done = read_mark(self._directory / ACKNOWLEDGED)
         gone = []
         for path in sorted(self._directory.iterdir()):
-            if not _SEGMENT.fullmatch(path.name) or not path.is_file() or path.is_symlink():
+            if not is_segment(path):
                 continue
             if size := path.stat().st_size:
                 self._segments.append(_Segment(path, int(path.stem, 16), size))
             else:
                 gone.append(path)
-        self._next = max(done, _number_behind(self._segments[-1]) if self._segments else 1)
+        self._next = max(done, self._behind_last())
         while self._segments:
             behind = self._segments[1].first if len(self._segments) > 1 else self._next
             if behind > done:
@@ -362,29 +364,3 @@ class Spool:
         # What is missing at the beginning was dropped, and counted, by who was before us.
         self._read = max(done, self._segments[0].first) if self._segments else self._next
         self._delete(gone)
-
-
-def _read_at(path: Path, offset: int, size: int) -> bytes:
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        return os.pread(handle, min(CHUNK_BYTES, size - offset), offset)
-    finally:
-        os.close(handle)
-
-
-def _number_behind(segment: _Segment) -> int:
-    """Give the number that follows a segment's last frame, and a torn one behind it."""
-    found, _ = scan(segment.path.read_bytes(), 0, final=True)
-    numbers = [each.sequence for each in found if isinstance(each, Frame)]
-    torn = bool(found) and not isinstance(found[-1], Frame)
-    return (numbers[-1] + 1 if numbers else segment.first) + torn
-
-
-def _marked(path: Path) -> int:
-    """Read how far the calls are done with; 1, the first, where that cannot be told."""
-    try:
-        number, checksum = _MARK.unpack(path.read_bytes())
-    except (OSError, struct.error):
-        return 1
-    whole = zlib.crc32(number.to_bytes(8, "little")) == checksum
-    return max(1, number) if whole and number < 1 << 60 else 1
