@@ -69,13 +69,23 @@ _REMEMBERED_BYTES_MAX: Final = 2048
 class OpenAiReader(SseReader):
     """Reads any stream of the OpenAI family."""
 
-    __slots__ = ("_after", "_before", "_chunks", "_image_done", "_late_usage", "_provider")
+    __slots__ = (
+        "_after",
+        "_before",
+        "_chunks",
+        "_image_done",
+        "_late_usage",
+        "_padded",
+        "_provider",
+    )
 
     def __init__(self, provider: str | None, drop_usage: bool) -> None:
         super().__init__(drop_usage)
         self._provider = provider
         self._before = self._after = b""
         """What stood before and after the content of the last dull chunk, up to its padding."""
+        self._padded = False
+        """It ended in padding."""
         self._chunks = False
         """Chunks with `choices` have been seen: this is a chat or a completion."""
         self._image_done = False
@@ -85,22 +95,20 @@ class OpenAiReader(SseReader):
 
     def is_dull(self, data: bytes) -> bool:
         """See `StreamReader.is_dull`."""
-        before, after = self._before, self._after
+        before = self._before
         if before and data.startswith(before):
             # The same as a chunk found dull before, but for what stands in its content (and in
             # its padding): that is text up to where the rest begins, and no line ends in it.
-            size, content = len(data), len(before)
-            end = data.find(b'"', content)
-            if data.startswith(after, end):
-                end += len(after)
-                if end < size:
-                    end = data.find(b'"', end)
-                    end = end + len(_CLOSE) if data.startswith(_CLOSE, end) else -1
-                if (
-                    end == size
-                    and data.find(b"\n", content) == size - 2
-                    and data.find(b"\r", content) < 0
-                ):
+            start = len(before)
+            end = data.find(b'"', start)
+            if data.startswith(self._after, end):
+                content = data[start:end]
+                rest = end + len(self._after)
+                if self._padded:
+                    end = data.find(b'"', rest)
+                    content += data[rest:end]
+                    rest = end + len(_CLOSE) if data.startswith(_CLOSE, end) else -1
+                if rest == len(data) and b"\n" not in content and b"\r" not in content:
                     return True
         if data[-3:] != b"}\n\n" or data.find(b"\r") >= 0:
             return False
@@ -131,6 +139,7 @@ class OpenAiReader(SseReader):
             if padding >= 0 and after.endswith(_CLOSE):
                 after = after[: padding + len(_PADDING)]
             self._before, self._after = data[:start], after
+            self._padded = padding >= 0
 
     def _read_event(self, event: bytes, data: bytes) -> bool:
         if data.startswith(b"[DONE]"):

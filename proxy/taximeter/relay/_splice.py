@@ -18,7 +18,6 @@ import time
 from typing import TYPE_CHECKING
 
 from taximeter.relay._chunks import MalformedAnswer
-from taximeter.relay._stream_tap import ARRIVALS_MAX
 
 if TYPE_CHECKING:
     import asyncio
@@ -59,35 +58,19 @@ class Splice:
         exchange.last_in_ns = now = _now()
         try:
             begin = self._chunks.whole_chunk(data)
-            if begin and reader.is_steady:
-                body = data[begin:-2]
-                if reader.is_dull(body):
-                    reader.events += 1
-                    self._note(body, now)
-                    exchange.last_out_ns = now
-                    self._transport.write(data)
-                    return
-            self._take_with_care(data, now)
+            if begin and reader.is_steady and reader.is_dull(body := data[begin:-2]):
+                reader.events += 1
+                exchange.last_out_ns = now
+                exchange.response_bytes += len(body)
+                if self._tap.note_token(body, now):
+                    self._tap.tally()
+                self._transport.write(data)
+            else:
+                self._take_with_care(data, now)
         except MalformedAnswer:
             exchange.upstream_failed("upstream_malformed")
         except Exception as error:
             exchange.fault(error)
-
-    def _note(self, body: bytes, now: int) -> None:
-        """Take note of an event with a token."""
-        size, tap = len(body), self._tap
-        self._exchange.response_bytes += size
-        tap.body_bytes += size
-        room = tap.room_bytes - size
-        if room >= 0:
-            tap.room_bytes = room
-            tap.pieces.append(body)
-        elif tap.keeps:
-            tap.keep(body)
-        arrivals = tap.arrivals
-        arrivals.append(now)
-        if len(arrivals) >= ARRIVALS_MAX:
-            tap.tally()
 
     def _take_with_care(self, data: bytes, now: int) -> None:
         """Take bytes that may be anything."""

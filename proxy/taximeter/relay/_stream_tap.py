@@ -127,6 +127,23 @@ class StreamTap(Tap):
                     self.tally()
         return released
 
+    def note_token(self, data: bytes, now_ns: int) -> bool:
+        """Take note of a whole event with a token that needs no reading.
+
+        True if so many have come since that they are to be tallied.
+        """
+        size = len(data)
+        self.body_bytes += size
+        room = self.room_bytes - size
+        if room >= 0:
+            self.room_bytes = room
+            self.pieces.append(data)
+        elif self.keeps:
+            self.keep(data)
+        arrivals = self.arrivals
+        arrivals.append(now_ns)
+        return len(arrivals) >= ARRIVALS_MAX
+
     def tally(self) -> None:
         """Sort the gaps between the tokens that have come since this was done last."""
         gaps = self._gaps
