@@ -238,6 +238,8 @@ class Fact(Word):
     """The endpoint is one its provider does not charge for."""
     BATCH = "batch"
     """Batch prices apply."""
+    FELL_BACK = "fell_back"
+    """Answered by another upstream than the one it was for: see its attempts."""
     DRAINED = "drained"
     """The client left and the answer was read to its end on its behalf."""
     TAP_OVERFLOW = "tap_overflow"

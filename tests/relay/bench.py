@@ -210,12 +210,21 @@ class Bench:
         assert {record.call_id for record in counted} <= set(ids)
 
 
-def settings_for(folder: Path, url: str, upstream: dict[str, Any], **rooms: Any) -> Settings:
-    """Give the settings of a worker with one upstream."""
+def settings_for(
+    folder: Path,
+    url: str,
+    upstream: dict[str, Any],
+    others: dict[str, Any] | None = None,
+    **rooms: Any,
+) -> Settings:
+    """Give the settings of a worker with one upstream, and `others` beside it."""
     return Settings.model_validate(
         {
             "data_dir": str(folder),
-            "upstreams": {"openai": {"url": url, "dialect": "openai", **upstream}},
+            "upstreams": {
+                "openai": {"url": url, "dialect": "openai", **upstream},
+                **(others or {}),
+            },
             **rooms,
             "relay": {"drain_seconds_max": 1, **rooms.get("relay", {})},
         }
@@ -223,14 +232,8 @@ def settings_for(folder: Path, url: str, upstream: dict[str, Any], **rooms: Any)
 
 
 @contextlib.asynccontextmanager
-async def bench(
-    folder: Path,
-    handler: Handler = answer_all,
-    *,
-    upstream: dict[str, Any] | None = None,
-    **rooms: Any,
-) -> AsyncIterator[Bench]:
-    """Run a worker before a raw upstream; at the end, hold it to C8."""
+async def raw_upstream(handler: Handler) -> AsyncIterator[tuple[str, list[Line]]]:
+    """Run a raw upstream; give its URL and its connections, oldest first."""
     lines: list[Line] = []
     tasks: set[asyncio.Task[None]] = set()
 
@@ -248,29 +251,42 @@ async def bench(
         tasks.discard(task)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    worker = RelayWorker(
-        settings_for(folder, url, upstream or {}, **rooms), worker=0, hash_key=lambda: b"k" * 32
-    )
-    listener = socket.create_server(("127.0.0.1", 0))
-    made = Bench(worker, listener.getsockname()[1], lines)
-    write = worker.books.write
-
-    def note(record: Record) -> asyncio.Future[None] | None:
-        kept = write(record)
-        made.records.append(record)
-        return kept
-
-    worker.books.write = note  # type: ignore[method-assign]
-    await worker.start(listener)
     try:
-        yield made
-        await made.at_rest()
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", lines
     finally:
-        made.leave()
-        await worker.stop()
         server.close()
         for task in tuple(tasks):
             task.cancel()
         if tasks:
             await asyncio.wait(tuple(tasks), timeout=2)
+
+
+@contextlib.asynccontextmanager
+async def bench(
+    folder: Path,
+    handler: Handler = answer_all,
+    *,
+    upstream: dict[str, Any] | None = None,
+    **rooms: Any,
+) -> AsyncIterator[Bench]:
+    """Run a worker before a raw upstream; at the end, hold it to C8."""
+    async with raw_upstream(handler) as (url, lines):
+        settings = settings_for(folder, url, upstream or {}, **rooms)
+        worker = RelayWorker(settings, worker=0, hash_key=lambda: b"k" * 32)
+        listener = socket.create_server(("127.0.0.1", 0))
+        made = Bench(worker, listener.getsockname()[1], lines)
+        write = worker.books.write
+
+        def note(record: Record) -> asyncio.Future[None] | None:
+            kept = write(record)
+            made.records.append(record)
+            return kept
+
+        worker.books.write = note  # type: ignore[method-assign]
+        await worker.start(listener)
+        try:
+            yield made
+            await made.at_rest()
+        finally:
+            made.leave()
+            await worker.stop()

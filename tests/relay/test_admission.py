@@ -11,7 +11,7 @@ import pytest
 
 from taximeter.call import Closed, Outcome, Stage
 from taximeter.keys import KeyBook, Terms, keys_path
-from tests.relay.bench import Bench, Client, Line, bench
+from tests.relay.bench import Bench, Client, Line, bench, raw_upstream
 
 HASH_KEY = b"k" * 32
 SOON = {"retry": {"backoff_seconds_first": 0.01, "backoff_seconds_max": 0.02}}
@@ -343,6 +343,74 @@ async def test_an_open_breaker_answers_in_the_upstream_s_place(tmp_path: Path) -
         assert statuses[-1] == 503
         assert len(upstream.heads) < 5
         assert made.closed[-1].error == "breaker_open"
+
+
+# -- fallbacks -------------------------------------------------------------------------------
+
+
+def with_standby(standby_url: str, **main: Any) -> dict[str, Any]:
+    """Give the settings of an upstream that falls back to another."""
+    first = {"fallback": ["standby"], "retry": {"attempts_max": 1}, **main}
+    return {"upstream": first, "others": {"standby": {"url": standby_url, "dialect": "openai"}}}
+
+
+async def test_another_upstream_answers_for_one_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client gets the other's answer; no credential crosses; both attempts are on record."""
+    monkeypatch.setenv("STANDBY_KEY", "sk-standby")
+    broken, good = Scripted(answer(500, error("broken"))), Scripted()
+    async with raw_upstream(good) as (url, _):
+        settings = with_standby(url)
+        settings["others"]["standby"]["api_key_env"] = "STANDBY_KEY"
+        async with bench(tmp_path, broken, **settings) as made:
+            status, fields, said = await fetch(made, ask("Authorization: Bearer sk-of-the-first"))
+            assert (status, said["id"]) == (200, "x")
+            assert fields[b"x-taximeter-upstream"] == [b"standby"]
+            assert b"sk-of-the-first" in broken.heads[0]
+            assert b"sk-of-the-first" not in good.heads[0]
+            assert b"Authorization: Bearer sk-standby" in good.heads[0]
+            assert good.bodies == broken.bodies
+            closed = only(made)
+            assert [each.upstream for each in closed.attempts] == ["openai", "standby"]
+            assert closed.opened.upstream == "standby", "it is the one that is paid"
+            assert "fell_back" in closed.facts
+
+
+async def test_another_upstream_answers_for_one_that_cannot_be_reached(tmp_path: Path) -> None:
+    """No connection, and no key of its own either: the request goes without any."""
+    good = Scripted()
+    async with raw_upstream(good) as (url, _):
+        settings = with_standby(url, url="http://127.0.0.1:9")
+        async with bench(tmp_path, **settings) as made:
+            status, _, _ = await fetch(made, ask("x-api-key: secret", "api-key: secret"))
+            assert status == 200
+            assert b"secret" not in good.heads[0]
+
+
+async def test_an_open_breaker_sends_calls_elsewhere_at_once(tmp_path: Path) -> None:
+    """O4: while an upstream is left alone its calls go to the other, and nothing goes to it."""
+    broken, good = Scripted(*(answer(500, error("broken")) for _ in range(9))), Scripted()
+    async with raw_upstream(good) as (url, _):
+        settings = with_standby(url, breaker={"calls_min": 2, "open_seconds": 30})
+        async with bench(tmp_path, broken, **settings) as made:
+            for _ in range(6):
+                assert (await fetch(made, ask()))[0] == 200
+            assert len(broken.heads) < 4
+            assert len(good.heads) == 6
+
+
+async def test_the_first_upstream_s_error_passes_when_none_is_better(tmp_path: Path) -> None:
+    """A chain that ends in failure gives the last answer there was, once."""
+    broken, worse = Scripted(answer(500, error("first"))), Scripted(answer(503, error("second")))
+    async with raw_upstream(worse) as (url, _):
+        settings = with_standby(url)
+        settings["others"]["standby"]["retry"] = {"attempts_max": 1}
+        async with bench(tmp_path, broken, **settings) as made:
+            status, _, said = await fetch(made, ask())
+            assert (status, said) == (503, error("second"))
+            assert [each.status for each in only(made).attempts] == [500, 503]
+            assert only(made).outcome is Outcome.UPSTREAM_ERROR
 
 
 # -- virtual keys ----------------------------------------------------------------------------

@@ -65,7 +65,6 @@ teams:
 def acted_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """As it will be once every setting is acted on: none is refused by name."""
     monkeypatch.setattr(_not_yet, "_TOP", {})
-    monkeypatch.setattr(_not_yet, "_UPSTREAM", {})
     monkeypatch.setattr(_not_yet, "_QUEUE", {})
 
 
@@ -112,7 +111,6 @@ def test_every_setting_not_acted_on_is_refused_at_once_with_the_rest(refuse: Ref
     said = refuse(WHOLE + "wrokers: 2\n")
     for key in (
         "state", "redis", "upstreams.openai.queue.early_open_seconds",
-        "upstreams.openai.fallback", "upstreams.other.fallback",
     ):  # fmt: skip
         assert f": {key}: `{key.rpartition('.')[2]}` is not in this version yet" in said
     assert "wrokers: unknown key" in said

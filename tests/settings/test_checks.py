@@ -40,7 +40,6 @@ def test_an_unknown_key_like_no_other_comes_with_those_known(refuse: Refuse) -> 
     [
         ("redis: {key_prefix: x}", "redis"),
         ("upstreams: {openai: {queue: {early_open_seconds: 1}}}", "early_open_seconds"),
-        ("upstreams: {openai: {fallback: [other]}}", "fallback"),
     ],
 )
 def test_what_is_not_acted_on_yet_is_refused_by_name(refuse: Refuse, text: str, name: str) -> None:

@@ -23,13 +23,15 @@ from taximeter.admission import (
     Stop,
     Ticket,
     Tier,
+    Wait,
 )
-from taximeter.call import Closed, Stage
+from taximeter.call import Closed, Fact, Stage
 from taximeter.counting import tokens_from_bytes
 from taximeter.relay._answer import Head
 from taximeter.relay._answering import Answering
 from taximeter.relay._course import ADMITTING, ATTEMPTING
 from taximeter.relay._errors import PROBLEMS, Fault, Refused
+from taximeter.relay._fallback import FALLBACK_STOPS, choices, rerouted
 from taximeter.relay._policy import DEFAULT_TIER
 
 if TYPE_CHECKING:
@@ -116,7 +118,8 @@ class Admitting(Answering):
                 asked.input_tokens = exact
                 self._arrive(asked)
                 return
-        self._refuse(refusal_of(refuse))
+        if refuse.reason is not Reason.BREAKER_OPEN or not self._fall_back():
+            self._refuse(refusal_of(refuse))
 
     # -- what comes of a wait ---------------------------------------------------------------
 
@@ -127,7 +130,11 @@ class Admitting(Answering):
     def not_admitted(self, refused: Refuse) -> None:
         """Its wait was in vain."""
         self._stages[_QUEUE] = refused.waited_ns
-        self._guarded(lambda: self._fail(refusal_of(refused)))
+        self._guarded(lambda: self._give_up_waiting(refused))
+
+    def _give_up_waiting(self, refused: Refuse) -> None:
+        if refused.reason is not Reason.BREAKER_OPEN or not self._fall_back():
+            self._fail(refusal_of(refused))
 
     def _go_ahead(self, go: Go) -> None:
         self._ticket = go.ticket
@@ -193,6 +200,8 @@ class Admitting(Answering):
             Answer(status=head.status, code=self._code_of(head, body), headers=_told_by(head)),
         )
         if heard.again is None or self._finishing:
+            if heard.stop in FALLBACK_STOPS and self._leave_attempt(head.status, None):
+                return True
             if self._are_spent(heard.stop) and b"x-should-retry" not in head.lines.lower():
                 self._told += b"x-should-retry: false\r\n"
             return False
@@ -202,6 +211,47 @@ class Admitting(Answering):
         self.response_bytes = 0
         self._wait_for_attempt(heard.again)
         return True
+
+    def _leave_attempt(self, status: int | None, code: str | None) -> bool:
+        """Leave an attempt that failed for good for another upstream; False if there is none."""
+        if not self._request.is_replayable or not self._upload_done:
+            return False
+        head, collected = self._head, self._collected
+        self._leg.note(status, code)
+        self._head = self._collected = None
+        if self._fall_back():
+            return True
+        self._head, self._collected = head, collected
+        return False
+
+    def _fall_back(self) -> bool:
+        """Take the call to the next upstream that lets it go at once; False if there is none."""
+        request = self._request
+        if self._fallbacks is None:
+            self._fallbacks = choices(request.intake, request.snapshot.upstreams)
+        for upstream in self._fallbacks:
+            holder = request.intake.holder
+            if holder is not None and not holder.allows(upstream.name, request.facts.model):
+                continue
+            before = request.intake
+            request.go_elsewhere(rerouted(before, upstream))
+            driver = self.worker.admission
+            verdict = driver.arrive(self, self._asked())
+            if isinstance(verdict, Go):
+                self._leg.let_go(reusable=True)
+                self.response_bytes = 0
+                if self._ticket is not None:
+                    # The upstream before it gave no answer, or an error: nothing was spent there.
+                    driver.settle(self._ticket, Spent(tokens=0, pico=0))
+                self._opened = request.opened() if self._opened is not None else None
+                self._facts.add(Fact.FELL_BACK)
+                self._told += b"x-taximeter-upstream: %b\r\n" % upstream.name.encode()
+                self._go_ahead(verdict)
+                return True
+            if isinstance(verdict, Wait):
+                driver.leave(verdict.ticket)  # another queue is no way out of this one
+            request.go_elsewhere(before)
+        return False
 
     def _attempt_failed(self, code: str) -> None:
         """There was no answer: make another attempt, if there is to be one."""
@@ -228,6 +278,8 @@ class Admitting(Answering):
                 self._leg.note(None, code)
                 self._wait_for_attempt(heard.again)
                 return
+            if heard.stop in FALLBACK_STOPS and self._leave_attempt(None, code):
+                return
             self._retries_are_spent = self._are_spent(heard.stop)
         super()._attempt_failed(code)
 
@@ -253,7 +305,7 @@ class Admitting(Answering):
             return
         if self.worker.admission.resume(self._ticket):
             self._try()
-        else:
+        elif not self._fall_back():
             self._fail(Refused("breaker_open", self._request.upstream.name))
 
     def _code_of(self, head: Head, body: bytes) -> str | None:

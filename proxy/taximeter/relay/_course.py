@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from taximeter.call import TRANSITIONS, Fact, Opened, Outcome, Phase, Stage
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from taximeter.relay._tap import Tap
     from taximeter.relay._tunnel import Tunnel
     from taximeter.relay._turns import Turns
+    from taximeter.relay._upstream import Upstream
     from taximeter.relay._worker import RelayWorker, Snapshot
 
 log = logging.getLogger("taximeter.relay")
@@ -53,6 +54,7 @@ class Course:
         "_drain_deadline_ns",
         "_drained_bytes",
         "_facts",
+        "_fallbacks",
         "_finishing",
         "_head",
         "_kept",
@@ -108,6 +110,8 @@ class Course:
         """Pieces of a long body that were read together with what made the call go on, before
         there was a connection: at most one read."""
         self._ticket: Ticket | None = None
+        self._fallbacks: Iterator[Upstream] | None = None
+        """Upstreams that it may still go to; None before the first has been of no use."""
         self._spent: Spent | None = None
         self._retry_timer: asyncio.TimerHandle | None = None
         self._retries_are_spent = False

@@ -191,6 +191,10 @@ class Intake:
             return min(PEEK_BYTES, most)
         return most
 
+    def forget_starts(self) -> None:
+        """Make the head that goes upstream anew: where it goes has changed."""
+        self._start_as_asked = self._start_uncoded = None
+
     def start(self, *, uncoded: bool) -> bytes:
         """Give the beginning of the head that goes upstream: all but how the body is framed.
 

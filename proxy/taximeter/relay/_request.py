@@ -153,6 +153,15 @@ class Request:
         self._body = body
         return changed
 
+    def go_elsewhere(self, intake: Intake) -> None:
+        """Take another upstream for it."""
+        self.intake = intake
+        self.upstream = intake.upstream
+        if self._opened is not None:
+            self._opened = replace(
+                self._opened, upstream=intake.opened.upstream, provider=intake.opened.provider
+            )
+
     @property
     def is_replayable(self) -> bool:
         """Whether its body can be sent once more."""

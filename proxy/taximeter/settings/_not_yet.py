@@ -12,9 +12,6 @@ from typing import Any
 
 from taximeter.settings._file import Key
 
-_UPSTREAM = {
-    "fallback": "falling back to another upstream",
-}
 _QUEUE = {"early_open_seconds": "opening a stream that waits"}
 _TOP = {
     "state": "counts of limits shared between machines",
@@ -31,8 +28,6 @@ def not_yet(key: Key) -> str | None:
             return _TOP[name]
         case ("upstreams", str(), "queue", str(name)):
             return _QUEUE.get(name)
-        case ("upstreams", str(), str(name), *_):
-            return _UPSTREAM.get(name)
         case _:
             return None
 
@@ -51,11 +46,9 @@ def split(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Key]]:
     if isinstance(upstreams, Mapping):
         kept["upstreams"] = entries = dict(upstreams)
         for name, entry in entries.items():
-            if isinstance(entry, Mapping):
-                entries[name] = {key: each for key, each in entry.items() if key not in _UPSTREAM}
-                refused += [("upstreams", name, key) for key in entry if key in _UPSTREAM]
-                queue = entry.get("queue")
-                if isinstance(queue, Mapping):
-                    entries[name]["queue"] = {k: v for k, v in queue.items() if k not in _QUEUE}
-                    refused += [("upstreams", name, "queue", k) for k in queue if k in _QUEUE]
+            queue = entry.get("queue") if isinstance(entry, Mapping) else None
+            if isinstance(queue, Mapping):
+                kept_queue = {key: each for key, each in queue.items() if key not in _QUEUE}
+                entries[name] = {**entry, "queue": kept_queue}
+                refused += [("upstreams", name, "queue", key) for key in queue if key in _QUEUE]
     return kept, refused
