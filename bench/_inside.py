@@ -63,9 +63,12 @@ def counted(work: Callable[[], None]) -> tuple[int, int]:
             steps += 1
         return trace
 
+    before = sys.gettrace()
     sys.settrace(trace)
-    work()
-    sys.settrace(None)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
     return steps, calls
 
 
@@ -80,55 +83,70 @@ def least_microseconds(work: Callable[[], None]) -> float:
     return least / BATCH * 1e6
 
 
+class Inside:
+    """A worker with one client and one upstream, both fed by hand. Made within a running loop."""
+
+    def __init__(self, folder: Path) -> None:
+        settings = Settings.model_validate(
+            {
+                "data_dir": str(folder),
+                "upstreams": {"openai": {"url": "http://127.0.0.1:9", "dialect": "openai"}},
+                "journal": {"sync": "none"},
+            }
+        )
+        self.worker = RelayWorker(settings, worker=0, hash_key=lambda: bytes(32))
+        self._side = UpstreamSide(asyncio.get_running_loop())
+        self._side.transport = Wire()
+        upstream = self.worker.snapshot.upstreams["openai"]
+        upstream.keep(Link(), self._side)  # type: ignore[arg-type]
+        self._client = ClientSide(self.worker)
+        self._client.connection_made(Wire())
+        self._plain = request(Job(port=8400, kind="calls", connections=1))
+        self._streamed = request(Job(port=8400, kind="streams", connections=1, deltas=3))
+
+    def call(self) -> None:
+        """Make a whole call."""
+        self._client.data_received(self._plain)
+        self._side.data_received(PLAIN)
+
+    def begin(self) -> None:
+        """Begin a stream."""
+        self._client.data_received(self._streamed)
+        self._side.data_received(STREAM_HEAD + FIRST)
+        self._side.data_received(DELTA)
+
+    def delta(self) -> None:
+        """Go on with it."""
+        self._side.data_received(DELTA)
+
+    def end(self) -> None:
+        """End it."""
+        self._side.data_received(LAST + USAGE_LAST + DONE)
+
+    def stream(self) -> None:
+        """Make a whole stream of two deltas."""
+        self.begin()
+        self.delta()
+        self.end()
+
+
 async def main(folder: Path) -> None:
     """Measure, and print."""
-    settings = Settings.model_validate(
-        {
-            "data_dir": str(folder),
-            "upstreams": {"openai": {"url": "http://127.0.0.1:9", "dialect": "openai"}},
-            "journal": {"sync": "none"},
-        }
-    )
-    worker = RelayWorker(settings, worker=0, hash_key=lambda: bytes(32))
-    side = UpstreamSide(asyncio.get_running_loop())
-    side.transport = Wire()
-    worker.snapshot.upstreams["openai"].keep(Link(), side)  # type: ignore[arg-type]
-    client = ClientSide(worker)
-    client.connection_made(Wire())
-    plain = request(Job(port=8400, kind="calls", connections=1))
-    streamed = request(Job(port=8400, kind="streams", connections=1, deltas=3))
-
-    def call() -> None:
-        client.data_received(plain)
-        side.data_received(PLAIN)
-
-    def begin() -> None:
-        client.data_received(streamed)
-        side.data_received(STREAM_HEAD + FIRST)
-        side.data_received(DELTA)
-
-    def delta() -> None:
-        side.data_received(DELTA)
-
-    def stream() -> None:
-        begin()
-        delta()
-        side.data_received(LAST + USAGE_LAST + DONE)
-
-    call()
-    stream()
+    inside = Inside(folder)
+    inside.call()
+    inside.stream()
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)  # as in a relay process
-    report = {"a call": (counted(call), least_microseconds(call))}
-    begin()
-    delta()
-    report["a delta"] = (counted(delta), least_microseconds(delta))
-    side.data_received(LAST + USAGE_LAST + DONE)
-    report["a stream of two deltas"] = (counted(stream), least_microseconds(stream))
+    report = {"a call": (counted(inside.call), least_microseconds(inside.call))}
+    inside.begin()
+    inside.delta()
+    report["a delta"] = (counted(inside.delta), least_microseconds(inside.delta))
+    inside.end()
+    report["a stream of two deltas"] = (counted(inside.stream), least_microseconds(inside.stream))
     for what, ((steps, calls), microseconds) in report.items():
         print(f"{what:24} {steps:6} steps {calls:4} calls {microseconds:8.1f} us")
-    await worker.books.close()
+    await inside.worker.books.close()
 
 
 if __name__ == "__main__":
