@@ -17,6 +17,7 @@ from taximeter.cli._keys import keys
 from taximeter.cli._ledger import ledger
 from taximeter.cli._report import report
 from taximeter.cli._serve import serve
+from taximeter.cli._simulate import simulate
 
 application = typer.Typer(
     name="taximeter",
@@ -36,7 +37,7 @@ def version() -> None:
     typer.echo(f"taximeter {__version__}")
 
 
-for _command in (serve, calls, call, report, check, demo, version):
+for _command in (serve, calls, call, report, check, simulate, demo, version):
     application.command()(_command)
 application.add_typer(keys)
 application.add_typer(ledger)

@@ -5,6 +5,7 @@ in `taximeter.relay._aiohttp`, and nowhere else.
 """
 
 from taximeter.relay._errors import PROBLEMS, Fault, Problem
+from taximeter.relay._policy import policy_of
 from taximeter.relay._worker import RelayWorker
 
-__all__ = ["PROBLEMS", "Fault", "Problem", "RelayWorker"]
+__all__ = ["PROBLEMS", "Fault", "Problem", "RelayWorker", "policy_of"]

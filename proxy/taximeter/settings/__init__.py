@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from taximeter.settings._admission import Breaker, Limits, Queue, Rates, Retry
 from taximeter.settings._errors import Problem, SettingsError
-from taximeter.settings._load import ENVIRONMENT_PREFIX, find_file, load
+from taximeter.settings._kinds import Section
+from taximeter.settings._load import ENVIRONMENT_PREFIX, find_file, load, read_document
 from taximeter.settings._model import Settings
 from taximeter.settings._price import OwnPrice
 from taximeter.settings._rooms import Identity, Journal, Log, Recorder, Relay
 from taximeter.settings._signals import LatencyBudget, Metrics, Otlp
-from taximeter.settings._tiers import Budget, Redis, Shared, Team, Tier, User
+from taximeter.settings._tiers import Budget, Redis, Shared, Team, Tier, User, person_name
 from taximeter.settings._upstream import Dialect, Timeouts, Tls, Upstream, guess_dialect
 from taximeter.settings._values import Address
 
@@ -38,6 +39,7 @@ __all__ = [
     "Redis",
     "Relay",
     "Retry",
+    "Section",
     "Settings",
     "SettingsError",
     "Shared",
@@ -50,4 +52,6 @@ __all__ = [
     "find_file",
     "guess_dialect",
     "load",
+    "person_name",
+    "read_document",
 ]

@@ -18,7 +18,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -106,6 +106,11 @@ class _Sources:
         self._file = file
         self._named: dict[Key, str] = {}
 
+    @property
+    def values(self) -> dict[str, Any]:
+        """What the file says."""
+        return self._file.values if self._file else {}
+
     def note(self, key: Key, source: str) -> None:
         self._named[key] = source
 
@@ -165,22 +170,46 @@ def _refused(key: Key, sources: _Sources) -> Problem:
     return Problem(sources.where(key), dotted(key), message, "take it out")
 
 
-def _problems(details: ErrorDetails, sources: _Sources) -> list[Problem]:
+Document = TypeVar("Document", bound=BaseModel)
+
+
+def read_document(path: Path, model: type[Document]) -> Document:
+    """Read another file of the same kind as the configuration: YAML, checked against a model.
+
+    Raises:
+        SettingsError: with every problem found.
+    """
+    sources = _Sources(read_file(path))
+    try:
+        return model.model_validate(sources.values)
+    except ValidationError as error:
+        raise SettingsError(
+            [
+                problem
+                for details in error.errors(include_url=False)
+                for problem in _problems(details, sources, model)
+            ]
+        ) from None
+
+
+def _problems(
+    details: ErrorDetails, sources: _Sources, model: type[BaseModel] = Settings
+) -> list[Problem]:
     """Turn one of pydantic's errors into ours, of which it may hold several."""
     error = details.get("ctx", {}).get("error")
     if isinstance(error, Contradiction):
         return [Problem(sources.where(key), dotted(key), what) for key, what in error.found]
-    return [_problem(details, sources)]
+    return [_problem(details, sources, model)]
 
 
-def _problem(details: ErrorDetails, sources: _Sources) -> Problem:
+def _problem(details: ErrorDetails, sources: _Sources, model: type[BaseModel]) -> Problem:
     """Turn one of pydantic's errors into one of ours, without the value it was about."""
     # Pydantic marks a bad key of a mapping with a part of its own.
     key: Key = tuple(part for part in details["loc"] if part != "[key]")
     where, name = sources.where(key), dotted(key)
     kind, context = details["type"], details.get("ctx", {})
     if kind == "extra_forbidden":
-        return _unknown(key, where)
+        return _unknown(key, where, model)
     if kind == "missing":
         return Problem(where, name, "is missing")
     if kind == "literal_error":
@@ -193,20 +222,19 @@ def _problem(details: ErrorDetails, sources: _Sources) -> Problem:
     return Problem(where, name, message[:1].lower() + message[1:])
 
 
-def _unknown(key: Key, where: str) -> Problem:
+def _unknown(key: Key, where: str, model: type[BaseModel]) -> Problem:
     name, last = dotted(key), str(key[-1])
     if _SECRET_NAME.fullmatch(last):
         hint = "name an environment variable that holds it, with api_key_env of the upstream"
         return Problem(where, name, "a secret has no place in the configuration", hint)
-    known = sorted(_known_keys(key[:-1]))
+    known = sorted(_known_keys(key[:-1], model))
     close = difflib.get_close_matches(last[:64], known, n=1, cutoff=0.6)
     hint = f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(known)}"
     return Problem(where, name, "unknown key", hint)
 
 
-def _known_keys(parent: Key) -> set[str]:
+def _known_keys(parent: Key, model: type[BaseModel]) -> set[str]:
     """Give the keys known below a path, by walking the model's own types."""
-    model: type[BaseModel] = Settings
     for part in parent:
         field = model.model_fields.get(str(part))
         if field is None:
