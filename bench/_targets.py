@@ -167,16 +167,18 @@ def plain_proxy(upstream: int) -> Iterator[Target]:
 
 
 @contextlib.contextmanager
-def taximeter(upstream: int, folder: Path, *, traces: bool = False) -> Iterator[Target]:
+def taximeter(
+    upstream: int, folder: Path, *, traces: bool = False, more: str = ""
+) -> Iterator[Target]:
     """Taximeter as it is shipped: journal, ledger in SQLite, metrics and access log on, one worker.
 
-    With `traces` every call is exported as well, to a collector that takes whatever comes.
+    With `traces` every call is exported as well, to a collector that takes whatever comes. `more`
+    is YAML that goes on where the upstream's settings end.
     """
     with contextlib.ExitStack() as stack:
-        more = ""
         if traces:
             _, collector = stack.enter_context(module("_collector"))
-            more = f"otlp: {{endpoint: 'http://127.0.0.1:{collector}', sample_ratio: 1.0}}\n"
+            more += f"otlp: {{endpoint: 'http://127.0.0.1:{collector}', sample_ratio: 1.0}}\n"
         target = stack.enter_context(_taximeter(upstream, folder, more))
         if traces:
             target.name, target.recorder_only = "Taximeter with traces", True
