@@ -249,6 +249,43 @@ def test_a_file_that_is_no_database_is_said_to_be_so(tmp_path: Path) -> None:
     ledger.close()
 
 
+def _read_and_close(url: str) -> None:
+    ledger = Ledger.open(url)
+    ledger.schema_state()
+    ledger.close()
+
+
+def test_a_reader_that_closes_takes_no_log_from_the_recorder(tmp_path: Path) -> None:
+    """D5: what a recorder books after another process has read the ledger is in the ledger."""
+    path = tmp_path / "ledger.db"
+    url = f"sqlite:///{path}"
+    Ledger.open(url).migrate()
+    recorder = Ledger.open(url)
+    recorder.migrate()  # as at every start: the file is there already
+    lease = recorder.take_lead("recorder")
+    reader = multiprocessing.get_context("spawn").Process(target=_read_and_close, args=(url,))
+    reader.start()
+    reader.join(20)
+    assert reader.exitcode == 0
+    entries = [entry(id=_numbered(1), at_ns=T0, user="u")]
+    recorder.commit(Batch(lease=lease, entries=entries, positions={"j": Position(0, 1)}))
+    with contextlib.closing(Ledger.open(url)) as another:
+        assert len(list(another.calls())) == 1
+    assert not [name for name in _open_files() if name.endswith("(deleted)")]
+    recorder.close()
+
+
+def _open_files() -> list[str]:
+    """Give the ledgers' files this process has open."""
+    found = []
+    for handle in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            name = os.readlink(f"/proc/self/fd/{handle}")
+            if "ledger.db" in name:
+                found.append(name)
+    return found
+
+
 def test_a_commit_is_on_disk_when_it_returns(tmp_path: Path) -> None:
     """D3: SQLite syncs each commit, for the journal may then delete what it held."""
     ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.db")

@@ -158,10 +158,18 @@ def _sqlite_path(url: URL) -> Path:
 
 
 def _make_private_file(path: Path) -> None:
-    """Make an empty file only its owner may read; SQLite's side files take after it."""
+    """Make an empty file only its owner may read; SQLite's side files take after it.
+
+    One that is there is not touched. To close any handle of a file takes from the process all the
+    locks it has on that file (POSIX wants it so), those of SQLite's open connections too: the next
+    process to close the ledger would think itself the last, and delete the log that this one
+    goes on writing to.
+    """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return
     except OSError as error:
         raise LedgerUnavailable(
             f"The ledger {path} cannot be made: {error.strerror}.",
