@@ -278,9 +278,9 @@ def test_a_reader_that_closes_takes_no_log_from_the_recorder(tmp_path: Path) -> 
 def _open_files() -> list[str]:
     """Give the ledgers' files this process has open."""
     found = []
-    for handle in os.listdir("/proc/self/fd"):
+    for handle in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
-            name = os.readlink(f"/proc/self/fd/{handle}")
+            name = str(handle.readlink())
             if "ledger.db" in name:
                 found.append(name)
     return found

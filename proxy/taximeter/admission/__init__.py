@@ -16,6 +16,7 @@ from taximeter.admission._model import (
     Breaker,
     Budget,
     Limits,
+    Per,
     Policy,
     Queue,
     Retry,
@@ -26,10 +27,11 @@ from taximeter.admission._model import (
 from taximeter.admission._need import Need, Short
 from taximeter.admission._plan import Plan, Purse, Rate, Slots, resolve
 from taximeter.admission._pressure import Level, Pressure
-from taximeter.admission._rebuild import SpentSoFar, load_spent
+from taximeter.admission._rebuild import SpentSoFar, budget_periods, load_spent
 from taximeter.admission._retry import Again, Stop
 from taximeter.admission._store import PENDING, Admitted, MemoryStore, Pending, Store
 from taximeter.admission._ticket import Ticket
+from taximeter.admission._window import window_of
 from taximeter.admission._words import (
     Counters,
     Effect,
@@ -66,6 +68,7 @@ __all__ = [
     "Need",
     "Over",
     "Pending",
+    "Per",
     "Place",
     "Plan",
     "Policy",
@@ -91,6 +94,8 @@ __all__ = [
     "User",
     "Verdict",
     "Wait",
+    "budget_periods",
     "load_spent",
     "resolve",
+    "window_of",
 ]

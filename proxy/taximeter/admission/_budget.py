@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from taximeter.admission._model import Per
 from taximeter.admission._plan import Purse, key_of
-from taximeter.admission._window import SteadyWall, Windows
+from taximeter.admission._window import SteadyWall, Windows, window_of
 
 WINDOWS_KEPT = 3
 """This window, the one before (for long calls), and one that a wrong clock may have opened."""
@@ -37,6 +37,8 @@ class Window:
     start_ns: int
     spent: int = 0
     reserved: int = 0
+    carried: int = 0
+    """Part of `spent`: what was so before this book began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +157,13 @@ class Book:
         return window
 
     def load(self, key: str, name: str, per: Per, wall_ns: int, spent: int) -> None:
-        """Set what a purse had spent already in the window around `wall_ns`: the ledger's sum.
+        """Set what a purse had spent, in the window around `wall_ns`, before this book began.
 
-        For the start, before any call: it replaces what is there.
+        It replaces what was loaded before. What was booked here since stays on top of it.
         """
-        start_ns, _ = self._windows.around(per, wall_ns)
-        self._window(key, name, per, start_ns).spent = spent
+        window = self._window(key, name, per, window_of(per, wall_ns)[0])
+        window.spent += spent - window.carried
+        window.carried = spent
 
     def snapshot(self) -> list[Standing]:
         """Give every account's windows."""

@@ -16,6 +16,7 @@ from taximeter.ledger._commit import (
     RecorderState,
 )
 from taximeter.ledger._errors import LeaseLost, LedgerError, LedgerSchemaError, LedgerUnavailable
+from taximeter.ledger._keyed import KeyedSums
 from taximeter.ledger._ledger import Ledger
 from taximeter.ledger._migrate import SchemaState
 from taximeter.ledger._queries import CallFilter
@@ -34,6 +35,7 @@ __all__ = [
     "CallView",
     "Committed",
     "Entry",
+    "KeyedSums",
     "LeaseLost",
     "Ledger",
     "LedgerError",

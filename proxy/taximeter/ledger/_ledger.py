@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from taximeter.ledger import _commit, _migrate, _queries, _report, _upkeep
+from taximeter.ledger import _commit, _keyed, _migrate, _queries, _report, _upkeep
 from taximeter.ledger._engine import Store
 from taximeter.ledger._views import CallView
 
@@ -129,6 +129,19 @@ class Ledger:
             ValueError: for an unknown dimension, or more than `ROWS_MAX` rows.
         """
         return _report.report(self._store, by, since_ns, until_ns, only or {})
+
+    def keyed_sums(self, prefix: str, *, since_ns: int, until_ns: int) -> list[_keyed.KeyedSums]:
+        """Add up the calls whose `key_hash` begins with `prefix`, by user, team and that.
+
+        Args:
+            prefix: what virtual keys are told by.
+            since_ns: calls started at or after, nanoseconds since the epoch.
+            until_ns: calls started before.
+
+        Raises:
+            ValueError: for more than `ROWS_MAX` rows.
+        """
+        return _keyed.keyed_sums(self._store, prefix, since_ns, until_ns, _report.ROWS_MAX)
 
     # Upkeep
 

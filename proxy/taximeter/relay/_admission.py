@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Protocol
 from taximeter.admission import (
     Admission,
     Answer,
+    Book,
     Effect,
     Go,
     Heard,
+    MemoryStore,
     Policy,
     Refuse,
     Request,
@@ -64,6 +66,12 @@ class AdmissionDriver:
         self._is_busy = False
         self._timer: asyncio.TimerHandle | None = None
         self._wake_ns = 0
+
+    @property
+    def book(self) -> Book | None:
+        """Budgets, where this process keeps them; None where they outlive it elsewhere."""
+        store = self.admission.store
+        return store.book if isinstance(store, MemoryStore) else None
 
     @property
     def waiting(self) -> int:

@@ -10,6 +10,7 @@ that cannot pay looks like one of a busy minute, but for its body.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from taximeter.admission import (
@@ -37,6 +38,7 @@ from taximeter.relay._policy import DEFAULT_TIER
 if TYPE_CHECKING:
     from taximeter.keys import VirtualKey
 
+_now = time.monotonic_ns
 _QUEUE = Stage.QUEUE
 _NOTHING_TOLD: dict[str, str] = {}
 _SPENT_RETRIES = frozenset(
@@ -55,7 +57,16 @@ class Admitting(Answering):
         holder = self._request.intake.holder
         if holder is not None and not self._may(holder):
             return
-        self._arrive(self._asked())
+        asked, carried = self._asked(), self.worker.carried
+        if carried.is_awaited and carried.holds(asked, lambda: self._arrive_late(asked)):
+            return
+        self._arrive(asked)
+
+    def _arrive_late(self, asked: Request) -> None:
+        """It is known what the call's budgets had spent before we began."""
+        if not self._finishing:
+            self._stages[_QUEUE] = _now() - self._started_ns - self._stages.get(Stage.RECEIVE, 0)
+            self._guarded(lambda: self._arrive(asked))
 
     def _may(self, holder: VirtualKey) -> bool:
         """Tell whether the key may do this; refuse the call if not."""
@@ -129,7 +140,7 @@ class Admitting(Answering):
 
     def not_admitted(self, refused: Refuse) -> None:
         """Its wait was in vain."""
-        self._stages[_QUEUE] = refused.waited_ns
+        self._stages[_QUEUE] = self._stages.get(_QUEUE, 0) + refused.waited_ns
         self._guarded(lambda: self._give_up_waiting(refused))
 
     def _give_up_waiting(self, refused: Refuse) -> None:
@@ -138,7 +149,7 @@ class Admitting(Answering):
 
     def _go_ahead(self, go: Go) -> None:
         self._ticket = go.ticket
-        self._stages[_QUEUE] = go.waited_ns
+        self._stages[_QUEUE] = self._stages.get(_QUEUE, 0) + go.waited_ns
         if not self._limit_output(go.ticket.plan.tier):
             return
         if go.over_budget:

@@ -11,6 +11,7 @@ from collections import Counter as Tally
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from taximeter.admission import budget_periods
 from taximeter.call import CallIds, Counted, Outcome
 from taximeter.counting import Counter, CountJob
 from taximeter.dialects import Dialect, dialect_for, family_of
@@ -20,6 +21,7 @@ from taximeter.live import ProcessState, RelayState
 from taximeter.relay._admission import AdmissionDriver
 from taximeter.relay._bookkeeper import Bookkeeper, Unrecorded
 from taximeter.relay._budget import ByteBudget
+from taximeter.relay._carried import Carried
 from taximeter.relay._client import ClientSide
 from taximeter.relay._delivery import Delivery
 from taximeter.relay._errors import Refused
@@ -126,6 +128,13 @@ class RelayWorker:
         self.snapshot = Snapshot.of(settings, self.keys)
         self._keys_task: asyncio.Task[None] | None = None
         self.admission = AdmissionDriver(policy_of(settings, self.keys), self.loop.call_later)
+        self.carried = Carried(
+            self.loop,
+            self.admission.book,
+            lambda: self.admission.admission.policy,
+            lambda: self.keys,
+            lambda: self.settings.ledger_url,
+        )
         self.books = Bookkeeper(
             begun.journal if begun is not None else NoJournal(),
             sync_seconds=settings.journal.sync_milliseconds / 1000,
@@ -139,6 +148,7 @@ class RelayWorker:
 
     async def start(self, listener: socket.socket) -> None:
         """Begin to accept calls on a listening socket."""
+        self.carried.begin()
         self._server = await self.loop.create_server(
             lambda: ClientSide(self), sock=listener, backlog=BACKLOG
         )
@@ -150,6 +160,7 @@ class RelayWorker:
         self._retired.append(self.snapshot)
         self.snapshot = Snapshot.of(settings, self.keys)
         self.admission.apply(policy_of(settings, self.keys))
+        self.carried.begin()
 
     @property
     def snapshots(self) -> tuple[Snapshot, ...]:
@@ -247,7 +258,10 @@ class RelayWorker:
         # A head that is known names a key as it was judged: none of them holds any longer.
         prices = Money(self.settings) if counts_money(self.settings, self.keys) else None
         self.snapshot = replace(self.snapshot, heads=KnownHeads(), prices=prices)
+        had_budgets = bool(budget_periods(self.admission.admission.policy))
         self.admission.apply(policy_of(self.settings, self.keys))
+        if not had_budgets:
+            self.carried.begin()
 
     def _let_go_of_retired(self) -> None:
         """Close what earlier settings hold, once no call keeps them."""
@@ -314,6 +328,7 @@ class RelayWorker:
             self._ticker.cancel()
         self.loop_lag.stop()
         self.admission.close()
+        self.carried.close()
         if self._keys_task is not None:
             await asyncio.wait([self._keys_task])
         await self._journal_start.stop()
