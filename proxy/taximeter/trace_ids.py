@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-__all__ = ["span_id_of", "trace_id_of"]
+__all__ = ["attempt_part", "is_taken", "span_id_of", "threshold_of", "trace_id_of"]
+
+RANDOM_BITS = 56
+"""W3C trace context, level 2: the rightmost seven bytes of a trace id are the random ones."""
 
 
 def trace_id_of(call_id: str) -> str:
@@ -26,3 +29,18 @@ def span_id_of(call_id: str, part: str = "") -> str:
     """
     digits = blake2b(f"{call_id}/{part}".encode(), digest_size=8).hexdigest()
     return digits if digits.strip("0") else "0000000000000001"
+
+
+def attempt_part(number: int) -> str:
+    """Give the part of a call that an attempt is, as `span_id_of` takes it."""
+    return f"attempt {number}"
+
+
+def threshold_of(ratio: float) -> int:
+    """Give the number from which on a trace id is taken, for a share between 0 and 1."""
+    return round((1 - ratio) * (1 << RANDOM_BITS))
+
+
+def is_taken(trace_id: str, threshold: int) -> bool:
+    """Tell whether a trace id, 32 hex digits, is at or above a threshold."""
+    return int(trace_id[-RANDOM_BITS // 4 :], 16) >= threshold

@@ -11,7 +11,8 @@ import pytest
 
 from taximeter.call import Closed, Outcome, Stage
 from taximeter.keys import KeyBook, Terms, keys_path
-from tests.relay.bench import Bench, Client, Line, bench, raw_upstream
+from taximeter.trace_ids import span_id_of
+from tests.relay.bench import Bench, Client, Line, bench, fields_of, raw_upstream
 
 HASH_KEY = b"k" * 32
 SOON = {"retry": {"backoff_seconds_first": 0.01, "backoff_seconds_max": 0.02}}
@@ -507,3 +508,22 @@ async def test_a_key_that_is_revoked_is_good_for_nothing_a_moment_later(
         async with asyncio.timeout(10):
             while not await refused():
                 await asyncio.sleep(0.1)
+
+
+async def test_every_attempt_is_a_span_of_its_own_to_the_upstream(tmp_path: Path) -> None:
+    """With `forward_trace` and traces on, each attempt's `traceparent` names that attempt's span."""
+    upstream = Scripted(answer(503, error("busy"), "retry-after: 0"))
+    theirs = "traceparent: 00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+    otlp = {"endpoint": "http://127.0.0.1:9"}
+    setting = {**SOON, "forward_trace": True}
+    async with bench(tmp_path, upstream, upstream=setting, otlp=otlp) as made:
+        client = await made.client()
+        for _ in range(2):
+            await client.say(ask(theirs))
+            assert (await client.answer())[0] == 200
+        ids = [closed.opened.call_id for closed in made.closed]
+        told = [fields_of(head)[b"traceparent"] for head in upstream.heads]
+        assert told == [
+            [f"00-{'a' * 32}-{span_id_of(call_id, f'attempt {number}')}-01".encode()]
+            for call_id, number in ((ids[0], 1), (ids[0], 2), (ids[1], 1))
+        ]

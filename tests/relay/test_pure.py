@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import brotli
 import pytest
+from msgspec.structs import replace
 
-from taximeter.call import TRANSITIONS, CallIds, Fact, Outcome, Phase, is_legal
+from taximeter.call import TRANSITIONS, CallIds, Fact, Opened, Outcome, Phase, is_legal
 from taximeter.dialects import dialect_for
 from taximeter.relay._budget import ByteBudget
 from taximeter.relay._decoders import DECODED_BYTES_MAX, zstd
@@ -19,7 +20,8 @@ from taximeter.relay._heads import RequestHead, answer_fields, field_plan
 from taximeter.relay._identity import IdentityHeaders, identify
 from taximeter.relay._routing import Routes
 from taximeter.relay._tap import KEPT_BLOCK_BYTES, TAIL_BYTES_MAX, Tap
-from taximeter.relay._trace import parse_traceparent
+from taximeter.relay._trace import Spans, parse_traceparent
+from taximeter.trace_ids import span_id_of, trace_id_of
 
 # == the table of transitions ===================================================================
 
@@ -313,3 +315,21 @@ def test_usage_is_found_at_the_end_of_a_long_answer(bound: str) -> None:
     assert tap._tail_bytes <= TAIL_BYTES_MAX + 1000
     tap.release()
     assert budget.bytes_taken == 0
+
+
+def test_an_upstream_that_is_told_of_traces_is_a_child_of_our_attempt() -> None:
+    """The span it is told is the very one that is exported for the attempt; so is the decision."""
+    opened = Opened(call_id="0192f0e4-0000-7000-8000-0000000000ff", started_at_ns=1)
+    assert (
+        Spans(1.0).traceparent(opened, 2)
+        == (
+            f"traceparent: 00-{trace_id_of(opened.call_id)}-"
+            f"{span_id_of(opened.call_id, 'attempt 2')}-01\r\n"
+        ).encode()
+    )
+    assert Spans(0.0).traceparent(opened, 1).endswith(b"-00\r\n")
+    theirs = replace(opened, trace_id="a" * 32, parent_span_id="b" * 16, trace_flags=1)
+    line = Spans(0.0).traceparent(theirs, 1)
+    assert line.startswith(b"traceparent: 00-" + b"a" * 32)
+    assert line.endswith(b"-01\r\n")
+    assert b"b" * 16 not in line

@@ -8,8 +8,8 @@ import pytest
 
 from taximeter.call import CallIds, Outcome, Stage
 from taximeter.settings import Otlp
-from taximeter.trace_ids import trace_id_of
-from taximeter.traces._sampling import Sampler, is_taken, threshold_of
+from taximeter.trace_ids import is_taken, threshold_of, trace_id_of
+from taximeter.traces._sampling import Sampler
 from tests.traces.make import PARENT, TRACE, S, streamed
 
 SAMPLED = {"trace_id": TRACE, "parent_span_id": PARENT, "trace_flags": 1}

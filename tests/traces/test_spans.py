@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from taximeter.call import Attempt, Fact, Outcome, Stage, Usage
 from taximeter.ledger import Entry
 from taximeter.metrics._words import GEN_AI_PROVIDERS
-from taximeter.trace_ids import span_id_of
-from taximeter.traces import Kind, Server, Span, attempt_part, spans_of
+from taximeter.trace_ids import attempt_part, span_id_of
+from taximeter.traces import Kind, Server, Span, spans_of
 from taximeter.traces._encode import encode_call
 from taximeter.traces._names import PROVIDERS
 from tests.recorder.make import T0, call_id

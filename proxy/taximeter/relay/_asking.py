@@ -79,7 +79,7 @@ class Asking(Course, ABC):
 
     def _send_request(self) -> None:
         request = self._request
-        head, body = request.outgoing(ask_usage=self._usage_asked)
+        head, body = request.outgoing(ask_usage=self._usage_asked, attempt=self._leg.number)
         self.last_in_ns = _now()
         if not self._leg.send(head, body):
             self.upstream_failed("upstream_disconnected")

@@ -65,18 +65,23 @@ _REQUEST_FIELDS: dict[bytes, int] = {
 """What becomes of request fields that the relay knows; any other is passed on unread."""
 
 
-def field_plan(noted: Iterable[bytes], *, forward_trace: bool) -> dict[bytes, int]:
+def field_plan(
+    noted: Iterable[bytes], *, forward_trace: bool, own_span: bool = False
+) -> dict[bytes, int]:
     """Make the plan by which an upstream's requests are sorted.
 
     Args:
         noted: further fields (lower case) that are to be read.
         forward_trace: pass trace context and baggage on.
+        own_span: the client's `traceparent` ends here all the same; one of ours goes on.
     """
     plan = dict(_REQUEST_FIELDS)
     for name in noted:
         plan.setdefault(name, _PASSED_NOTED)
     if forward_trace:
         plan |= dict.fromkeys((b"baggage", b"traceparent", b"tracestate"), _PASSED_NOTED)
+    if own_span:
+        plan[b"traceparent"] = _TAKEN_NOTED
     return plan
 
 

@@ -177,7 +177,8 @@ class Intake:
     def _traces_are_cut(self) -> bool:
         """Whether a trace of another call could stand in for this one's."""
         fields = [1 for name, _ in self.message.fields if name.lower() == b"traceparent"]
-        return not fields or (len(fields) == 1 and not self.upstream.settings.forward_trace)
+        passed = self.upstream.settings.forward_trace and self.upstream.spans is None
+        return not fields or (len(fields) == 1 and not passed)
 
     @property
     def stated_length(self) -> int | None:

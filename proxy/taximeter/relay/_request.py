@@ -183,8 +183,8 @@ class Request:
         """Whether the rest of the body goes upstream in chunks."""
         return not self.is_whole and self.stated_length is None
 
-    def outgoing(self, *, ask_usage: bool) -> tuple[bytes, bytes]:
-        """Give the head as it goes upstream, and the body, or its beginning."""
+    def outgoing(self, *, ask_usage: bool, attempt: int) -> tuple[bytes, bytes]:
+        """Give the head as it goes upstream with an attempt, and the body, or its beginning."""
         intake, body = self.intake, self._body
         length = self.stated_length
         if not self.is_whole:
@@ -197,6 +197,9 @@ class Request:
             if length is None and intake.method in ("POST", "PUT", "PATCH"):
                 length = 0
         end = request_end(length, chunked=self.is_chunked, upgrade=intake.upgrade)
+        spans = self.upstream.spans
+        if spans is not None:
+            end = spans.traceparent(self.opened(), attempt) + end
         return intake.start(uncoded=ask_usage) + end, body
 
     @property

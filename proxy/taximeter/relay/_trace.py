@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from taximeter.call import Opened
+from taximeter.trace_ids import attempt_part, is_taken, span_id_of, threshold_of, trace_id_of
+
 TRACE_STATE_BYTES_MAX = 512
 """What W3C asks everybody to pass on at least; longer ones are dropped whole."""
 _TRACEPARENT = re.compile(
@@ -43,3 +46,23 @@ def parse_tracestate(value: bytes | None) -> str | None:
         return None
     text = value.decode("ascii").strip()
     return text if text and text.isprintable() else None
+
+
+class Spans:
+    """What an upstream that is told of traces is told: that its span is our attempt's child.
+
+    A client's own decision whether its trace is sampled is passed on. For a call that is in no
+    trace of its client's it is the exporter's rule, which goes by the trace id alone.
+    """
+
+    def __init__(self, sample_ratio: float) -> None:
+        self._threshold = threshold_of(sample_ratio)
+
+    def traceparent(self, opened: Opened, attempt: int) -> bytes:
+        """Give the header line for one attempt of a call."""
+        trace_id = opened.trace_id or trace_id_of(opened.call_id)
+        flags = opened.trace_flags
+        if opened.parent_span_id is None:
+            flags = int(is_taken(trace_id, self._threshold))
+        span_id = span_id_of(opened.call_id, attempt_part(attempt))
+        return f"traceparent: 00-{trace_id}-{span_id}-{flags & 0xFF:02x}\r\n".encode()

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from taximeter.relay._aiohttp import UpstreamConnector, UpstreamSide
 from taximeter.relay._heads import field_plan
+from taximeter.relay._trace import Spans
 from taximeter.settings import Settings
 from taximeter.settings import Upstream as UpstreamSettings
 
@@ -41,7 +42,11 @@ class Upstream:
     """
 
     def __init__(
-        self, name: str, settings: UpstreamSettings, noted: frozenset[bytes] = frozenset()
+        self,
+        name: str,
+        settings: UpstreamSettings,
+        noted: frozenset[bytes] = frozenset(),
+        spans: Spans | None = None,
     ) -> None:
         parts = urlsplit(settings.url)
         self.name = name
@@ -50,7 +55,11 @@ class Upstream:
         self.base_path = parts.path.rstrip("/")
         self.host = parts.netloc.encode("ascii")
         self.provider = settings.provider or _quirk_of(parts.hostname or "")
-        self.field_plan = field_plan(noted, forward_trace=settings.forward_trace)
+        self.spans = spans if settings.forward_trace else None
+        """Tells it which span it is a child of; None where it is told nothing, or as it came."""
+        self.field_plan = field_plan(
+            noted, forward_trace=settings.forward_trace, own_span=self.spans is not None
+        )
         self.asks_usage = settings.usage == "ask"
         self.api_key = settings.read_api_key()
         self._usage_refused_until: dict[str, float] = {}
@@ -233,4 +242,8 @@ def _quirk_of(host: str) -> str | None:
 
 def upstreams_of(settings: Settings, noted: frozenset[bytes]) -> dict[str, Upstream]:
     """Make every upstream of a snapshot; `noted` are further request fields to be read."""
-    return {name: Upstream(name, one, noted) for name, one in settings.upstreams.items()}
+    otlp = settings.otlp
+    spans = None
+    if otlp.traces_url is not None:
+        spans = Spans(1.0 if otlp.sample_ratio is None else otlp.sample_ratio)
+    return {name: Upstream(name, one, noted, spans) for name, one in settings.upstreams.items()}

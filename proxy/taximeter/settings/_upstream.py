@@ -98,7 +98,8 @@ class Upstream(Section):
     forward_trace: bool = Field(
         False,
         description=(
-            "Pass the client's `traceparent`, `tracestate` and `baggage` on. Off, they end here: "
+            "Pass the client's `traceparent`, `tracestate` and `baggage` on; where traces are made "
+            "(`otlp`), the span named to the upstream is our attempt's. Off, they end here: "
             "baggage may name your users, and a third party has no use for it."
         ),
     )

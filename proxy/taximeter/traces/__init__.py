@@ -4,7 +4,7 @@
 which span is in docs/traces.md, and how calls are chosen in `taximeter.traces._sampling`.
 """
 
-from taximeter.traces._span import Event, Kind, Server, Span, attempt_part
+from taximeter.traces._span import Event, Kind, Server, Span
 from taximeter.traces._spans import spans_of
 from taximeter.traces._stats import DROPPED, TraceStats
 from taximeter.traces._tracer import Tracer
@@ -17,6 +17,5 @@ __all__ = [
     "Span",
     "TraceStats",
     "Tracer",
-    "attempt_part",
     "spans_of",
 ]

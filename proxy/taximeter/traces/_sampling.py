@@ -17,10 +17,8 @@ from __future__ import annotations
 from taximeter.call import PICO_PER_USD, Outcome
 from taximeter.ledger import Entry
 from taximeter.settings import Otlp
+from taximeter.trace_ids import is_taken, threshold_of
 from taximeter.traces._span import SAMPLED, trace_of
-
-RANDOM_BITS = 56
-"""W3C trace context, level 2: the rightmost seven bytes of a trace id are the random ones."""
 
 
 class Sampler:
@@ -50,13 +48,3 @@ class Sampler:
             return is_taken(trace_of(opened), self._threshold)
         except ValueError:
             return True  # its id is none: it is dropped, and counted, where that shows
-
-
-def threshold_of(ratio: float) -> int:
-    """Give the number from which on a trace id is taken, for a share between 0 and 1."""
-    return round((1 - ratio) * (1 << RANDOM_BITS))
-
-
-def is_taken(trace_id: str, threshold: int) -> bool:
-    """Tell whether a trace id, 32 hex digits, is at or above a threshold."""
-    return int(trace_id[-RANDOM_BITS // 4 :], 16) >= threshold

@@ -60,8 +60,3 @@ class Span(NamedTuple):
 def trace_of(opened: Opened) -> str:
     """Give the id of the trace that a call is in. Without a client's, it is the call's own."""
     return opened.trace_id or trace_id_of(opened.call_id)
-
-
-def attempt_part(number: int) -> str:
-    """Give `span_id_of`'s name for an attempt's span."""
-    return f"attempt {number}"

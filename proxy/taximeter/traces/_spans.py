@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 
 from taximeter.call import Closed, Opened, Outcome
 from taximeter.ledger import Entry
-from taximeter.trace_ids import span_id_of
+from taximeter.trace_ids import attempt_part, span_id_of
 from taximeter.traces import _names as names
 from taximeter.traces._attributes import (
     TEXT_CHARACTERS_MAX,
@@ -35,7 +35,6 @@ from taximeter.traces._span import (
     Server,
     Span,
     Value,
-    attempt_part,
     trace_of,
 )
 from taximeter.traces._timeline import Part, Timeline, timeline
