@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from taximeter.admission._adaptive import CUT, AdaptiveLimit
 from taximeter.admission._door import HOLD_NS_FIRST, HOLD_NS_MAX, Door, Gate
+from taximeter.admission._model import Adaptive
 from taximeter.admission._signals import Told
 
 SECOND_NS = 10**9
@@ -129,3 +131,38 @@ def test_a_call_larger_than_the_told_limit_is_left_to_the_upstream() -> None:
     assert short is not None
     assert short.wait_ns == 30 * SECOND_NS
     assert door.short(5000, 30 * SECOND_NS) is None
+
+
+def test_streams_that_have_all_begun_hold_up_nobody() -> None:
+    """A found limit is stretched while nobody waits at the upstream: streams never stall it."""
+    gate = Gate("g", AdaptiveLimit(Adaptive(initial=4, most=50), 0))
+    door = Door("d", gate)
+    let_go = 0
+    for _ in range(100):
+        while door.short(1, 0) is None:
+            door.enter(1, 0)
+            let_go += 1
+        gate.awaiting = 0  # all of them have begun to be answered, and none ends
+    assert let_go == 50
+
+
+def test_a_server_that_lets_calls_wait_is_not_sent_more() -> None:
+    """While one call waits for its answer's head the limit is where it was."""
+    gate = Gate("g", AdaptiveLimit(Adaptive(initial=4, most=50), 0))
+    door = Door("d", gate)
+    for _ in range(4):
+        door.enter(1, 0)
+    gate.awaiting = 1
+    assert door.short(1, 0) is not None
+    assert gate.adaptive is not None
+    assert gate.adaptive.limit == 4
+
+
+def test_where_calls_were_refused_the_limit_is_not_stretched() -> None:
+    """Near the last refusal it grows by windows alone: probing there would be a refusal a call."""
+    limit = AdaptiveLimit(Adaptive(initial=20, most=500), 0)
+    limit.refused(1, 2, 20)
+    before = limit.limit
+    assert before == int(20 * CUT)
+    assert not limit.stretch()
+    assert limit.limit == before

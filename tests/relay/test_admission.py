@@ -12,7 +12,7 @@ import pytest
 from taximeter.call import Closed, Outcome, Stage
 from taximeter.keys import KeyBook, Terms, keys_path
 from taximeter.trace_ids import span_id_of
-from tests.relay.bench import Bench, Client, Line, bench, fields_of, raw_upstream
+from tests.relay.bench import EVENTS, Bench, Client, Line, bench, fields_of, raw_upstream
 
 HASH_KEY = b"k" * 32
 SOON = {"retry": {"backoff_seconds_first": 0.01, "backoff_seconds_max": 0.02}}
@@ -289,6 +289,27 @@ async def test_a_long_queue_does_not_grow_the_stack(tmp_path: Path) -> None:
             assert (await client.answer())[0] == 502
 
 
+async def test_many_long_streams_at_once_wait_for_nothing(tmp_path: Path) -> None:
+    """With no limit set, streams that stay open hold up no other: all begin at once."""
+    begun = 0
+
+    async def stay(line: Line) -> None:
+        nonlocal begun
+        while True:
+            await line.request()
+            await line.say(EVENTS + b"6\r\n: hi\n\n\r\n")
+            begun += 1
+            await asyncio.sleep(20)
+
+    async with bench(tmp_path, stay) as made:
+        clients = [await made.client() for _ in range(200)]
+        for client in clients:
+            await client.say(ask(stream=True))
+        for client in clients:
+            await client.until(b": hi\n\n")
+        assert begun == 200
+
+
 # -- tiers and budgets -------------------------------------------------------------------------
 
 
@@ -511,7 +532,7 @@ async def test_a_key_that_is_revoked_is_good_for_nothing_a_moment_later(
 
 
 async def test_every_attempt_is_a_span_of_its_own_to_the_upstream(tmp_path: Path) -> None:
-    """With `forward_trace` and traces on, each attempt's `traceparent` names that attempt's span."""
+    """With `forward_trace` and traces on, an attempt's `traceparent` names that attempt's span."""
     upstream = Scripted(answer(503, error("busy"), "retry-after: 0"))
     theirs = "traceparent: 00-" + "a" * 32 + "-" + "b" * 16 + "-01"
     otlp = {"endpoint": "http://127.0.0.1:9"}

@@ -27,6 +27,11 @@ made at once and believed. (BBR, 2016, finds its round-trip time so.)
 
 A limit that is not used says nothing: it grows only when most of it was in use.
 
+*Long answers*: a stream holds its place for minutes and tells its latency once, at its beginning.
+Windows would take for ever to fill. But where every call under way has begun to be answered,
+nobody waits at the upstream, and its limit is not reached: so a call that finds ours reached is
+let go all the same, and the limit stretched, up to where refusals were last met (`stretch`).
+
 What it does not know: limits by the minute, which look like refusals here and are waited out by
 `_door`; and what other clients of the same server do, which is part of what is found.
 """
@@ -66,6 +71,7 @@ class AdaptiveLimit:
         "_cuts_in_a_row",
         "_dipped_at",
         "_most_in_flight",
+        "_refused_at",
         "_samples",
         "_since_ns",
         "_windows",
@@ -81,6 +87,8 @@ class AdaptiveLimit:
         """Calls begun before this saw another limit, and are not looked at."""
         self._most_in_flight = 0
         self._cut_from: float = bounds.most
+        self._refused_at: float = bounds.most / CUT
+        """The limit under which a call was last refused; it rises again with the limit."""
         self._cut_at = now_ns
         self._cuts_in_a_row = 0
         self._windows = 0
@@ -102,6 +110,17 @@ class AdaptiveLimit:
         self._end_window(now_ns)
         return self.limit > before
 
+    def stretch(self) -> bool:
+        """Raise the limit because nobody waits at the upstream. Give whether it rose.
+
+        Not where refusals have shown the end to be near: there it grows by windows alone.
+        """
+        before, most = self.limit, int(CUT * self._refused_at)
+        if before >= most or self._before_dip:
+            return False
+        self._set(min(max(before + 1, int(before * GROWTH_FAST)), most))
+        return self.limit > before
+
     def refused(self, started_ns: int, now_ns: int, in_flight: int) -> None:
         """Take in that a call begun at `started_ns` was refused for load.
 
@@ -110,7 +129,7 @@ class AdaptiveLimit:
         if started_ns < self._cut_at or in_flight > (self._before_dip or self.limit):
             return
         self._cuts_in_a_row += 1
-        self._cut_from = self._before_dip or self.limit
+        self._cut_from = self._refused_at = self._before_dip or self.limit
         share = CUT if self._cuts_in_a_row == 1 else CUT_AGAIN
         self._before_dip = 0
         self._set(min(int(self._cut_from * share), self.limit))
@@ -150,6 +169,8 @@ class AdaptiveLimit:
             fast = self.limit < 0.8 * self._cut_from
             grown = int(self.limit * (GROWTH_FAST if fast else GROWTH_SLOW))
             self._set(max(self.limit + 1, grown))
+            if self.limit > self._refused_at:
+                self._refused_at = self._bounds.most / CUT
 
     def _dip(self) -> None:
         lower = max(self._bounds.least, int(self.limit * DIP))

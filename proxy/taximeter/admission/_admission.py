@@ -224,6 +224,7 @@ class Admission:
         if ticket.period is not None:
             hand_back(route, ticket.period)
             ticket.period = None
+            route.door.gate.awaiting -= 1
         route.door.leave()
         if spent.output_tokens is not None:
             route.guess.learn(spent.output_tokens)

@@ -64,6 +64,7 @@ class Attempts:
             return None
         route, status = ticket.route, answer.status
         period, ticket.period = ticket.period, None
+        route.door.gate.awaiting -= 1
         started_ns = ticket.attempt_ns
         if answer.headers and route.pool.config.heeds:
             told = _signals.told(answer.headers, wall_ns)
@@ -76,6 +77,7 @@ class Attempts:
         gate, more = route.door.gate, route.door.answered(started_ns, now_ns)
         if gate.adaptive is not None:
             more |= gate.adaptive.answered(started_ns, now_ns, gate.in_flight)
+            more |= not gate.awaiting
         return (gate.key, route.door.key) if more else None
 
     def _failed(
@@ -132,6 +134,7 @@ class Attempts:
         if period is None:
             return False
         ticket.period = period
+        ticket.route.door.gate.awaiting += 1
         ticket.attempts += 1
         ticket.attempt_ns = now_ns
         self._store.charge(ticket.plan, now_ns)

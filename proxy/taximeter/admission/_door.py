@@ -33,12 +33,27 @@ HOLD_DOUBLINGS_MAX = 5
 class Gate:
     """Calls of one credential under way at one upstream."""
 
-    __slots__ = ("adaptive", "in_flight", "key")
+    __slots__ = ("adaptive", "awaiting", "in_flight", "key")
 
     def __init__(self, key: str, adaptive: AdaptiveLimit | None) -> None:
         self.key = key
         self.adaptive = adaptive
         self.in_flight = 0
+        self.awaiting = 0
+        """Of them, those whose attempt has had no answer yet."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further call may go by the limit that is found.
+
+        Where every call under way has begun to be answered, nobody waits at the upstream: what is
+        full then is not the upstream but our idea of it, which a stream of minutes would hold
+        up for minutes. So it is stretched.
+        """
+        adaptive = self.adaptive
+        if adaptive is None or self.in_flight < adaptive.limit:
+            return False
+        return bool(self.awaiting) or not adaptive.stretch()
 
 
 class _Ceiling:
@@ -89,7 +104,7 @@ class Door:
     def short(self, tokens: int, now_ns: int) -> Short | None:
         """Say what stands in a call's way here, if anything does."""
         gate = self.gate
-        if gate.adaptive is not None and gate.in_flight >= gate.adaptive.limit:
+        if gate.is_full:
             return Short(gate.key, "upstream.concurrency", False, None)
         if self._hold_until_ns > now_ns:
             return Short(self.key, "upstream.hold", False, self._hold_until_ns - now_ns)
@@ -109,6 +124,7 @@ class Door:
         """Let a call through."""
         self.in_flight += 1
         self.gate.in_flight += 1
+        self.gate.awaiting += 1
         if self._ceilings:
             for of_tokens, ceiling in self._ceilings.items():
                 cost = min(tokens, ceiling.limit) if of_tokens else 1

@@ -54,7 +54,7 @@ class Adaptive:
 
     initial: int = 20
     least: int = 1
-    most: int = 1000
+    most: int = 10_000
 
     def __post_init__(self) -> None:
         _check(1 <= self.least <= self.initial <= self.most, "1 <= least <= initial <= most")

@@ -75,7 +75,7 @@ class Limits(Rates):
         20, description="Calls at once to begin with, before anything has been found out."
     )
     adaptive_concurrency_min: Count = Field(1, description="Fewest that it may come down to.")
-    adaptive_concurrency_max: Count = Field(1000, description="Most that it may go up to.")
+    adaptive_concurrency_max: Count = Field(10_000, description="Most that it may go up to.")
     models: dict[Annotated[str, AfterValidator(_pattern)], Rates] = Field(
         {},
         max_length=256,
