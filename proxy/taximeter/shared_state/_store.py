@@ -1,0 +1,422 @@
+"""Counts shared through Redis: the store, without the line to it.
+
+Every decision about a call is asked of Redis and comes back through `tell`; while the line is down
+each is made at once by this process' share (`_local`). What is asked and not yet sent waits in
+a queue, in order. The line takes it from there in batches and says what came of each step:
+
+    next_steps  -> what to send now, in order
+    done        an answer has come
+    down        none will: asks are decided here, what was spent is owed
+    first_steps -> what to send when there is a line again; then `up`
+
+Three things must survive a line that breaks in the middle, when nobody knows what was done:
+
+    what is held     slots and reservations are stated anew and in full by the next beat, so that
+                     a step done twice, or not at all, is put right; and they lapse by themselves
+    what was spent   is booked under a number, and the booking is sent again under that number
+                     until it is answered: it counts once
+    rates            are not put right: a refund that is lost errs on the limit's side, and so
+                     does a call that was counted there and then decided here
+
+No step is undone in the queue, and counts of what is held change when a step is done, not when it
+is asked for: a beat says what Redis is to believe at its place in the order.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from taximeter.admission import (
+    PENDING,
+    Admitted,
+    Hold,
+    Need,
+    Over,
+    Pending,
+    Plan,
+    Short,
+    Spent,
+    Ticket,
+)
+from taximeter.admission._budget import Window
+from taximeter.admission._window import window_of
+from taximeter.shared_state._local import Local
+from taximeter.shared_state._steps import (
+    SLOTS,
+    Ask,
+    Settle,
+    Step,
+    beats,
+    unused_us,
+    window_key,
+)
+from taximeter.shared_state._tight import Tight
+
+QUEUE_STEPS_MAX = 20_000
+"""Steps that wait to be sent. Beyond it, calls are decided here."""
+OWED_WINDOWS_MAX = 20_000
+"""Windows whose bookings are kept while Redis is away. Beyond it they are lost there, and counted;
+the ledger has them."""
+DOUBTED_BEATS = 30
+"""A minute: longer than a network keeps what is under way."""
+DOUBTED_KEYS_MAX = 20_000
+SECOND_NS = 1_000_000_000
+
+
+@dataclass(slots=True)
+class SharedStats:
+    """How it goes with the shared counts. Counts are since the start."""
+
+    is_local: bool = True
+    """Whether calls are decided by this process' share now."""
+    outages: int = 0
+    """How often Redis stopped answering in time."""
+    steps: int = 0
+    """Steps that Redis has answered."""
+    round_trips: int = 0
+    decided_locally: int = 0
+    """Calls that were decided by this process' share."""
+    bookings_lost: int = 0
+    """Bookings that Redis never got: too many were owed, or it was gone at the end."""
+    tight: int = 0
+    """Times that a full limit was not asked for again, being known to be full."""
+
+
+class _RemoteHold(Hold):
+    """A reservation that Redis has given."""
+
+    __slots__ = ()
+
+
+class RedisStore:
+    """Keeps counts in Redis, for as many workers and machines as there are."""
+
+    def __init__(self, share: float, *, wake: Callable[[], None] = lambda: None) -> None:
+        """Begin without a line. `share`: the part of each limit to go by without one."""
+        self.me = secrets.token_hex(8)
+        """What Redis knows this worker by."""
+        self.stats = SharedStats()
+        self.wake = wake
+        """Called when there is something to send."""
+        self.tell: Callable[[Ticket, Admitted | Over | Short | None], None] = _nobody_told
+        self._local = Local(share)
+        self._queue: deque[Step] = deque()
+        self._tight = Tight()
+        self._taken: dict[Need, Need | None] = {}
+        """Calls that have their limits' leave: what they took here, None for what they took of
+        Redis."""
+        self._in_use: dict[str, int] = {}
+        self._reserved: dict[str, int] = {}
+        self._again: deque[Settle] = deque()
+        """Bookings that were sent, with no word on whether they were made."""
+        self._owed: dict[str, int] = {}
+        """Bookings that were not sent, by window."""
+        self._booking = 0
+        self._doubted: dict[str, int] = {}
+        """Keys of steps that nobody knows the end of, and how many beats are still to state them:
+        a step may come through long after it was given up."""
+
+    # -- what admission asks ----------------------------------------------------------------
+
+    def admit(
+        self,
+        plan: Plan,
+        need: Need,
+        worst_tokens: int,
+        worst_pico: int | None,
+        passing: bool,
+        now_ns: int,
+        wall_ns: int,
+    ) -> Admitted | Over | Pending:
+        """Reserve budgets; then, if `passing`, take limits."""
+        if not (plan.purses or plan.rates or plan.slots):
+            return Admitted(Hold([]), passing)
+        ask = Ask(plan, need, worst_tokens, worst_pico, passing, True, now_ns, wall_ns)
+        if passing and not self.stats.is_local:
+            ask.short = self._tight.may_ask(plan, now_ns)
+            if ask.short is not None:
+                self.stats.tight += 1
+                ask.passing = False
+        if not plan.purses and not ask.passing:
+            return Admitted(Hold([]), False, ask.short)
+        if self._cannot_ask:
+            found = self._decide(ask, now_ns)
+            assert isinstance(found, Admitted | Over)
+            return found
+        self._enqueue(ask)
+        return PENDING
+
+    def take(self, plan: Plan, need: Need, now_ns: int) -> Short | Pending | None:
+        """Take all limits of a plan, or none and say which stood in the way."""
+        if not (plan.rates or plan.slots):
+            return None
+        ask = Ask(plan, need, 0, None, True, False, now_ns, 0)
+        if self._cannot_ask:
+            found = self._decide(ask, now_ns)
+            assert found is None or isinstance(found, Short)
+            return found
+        short = self._tight.may_ask(plan, now_ns)
+        if short is not None:
+            self.stats.tight += 1
+            return short
+        self._enqueue(ask)
+        return PENDING
+
+    def settle(
+        self, plan: Plan, need: Need, hold: Hold, spent: Spent, taken: bool, now_ns: int
+    ) -> None:
+        """Give everything back that a call had, and book what it spent."""
+        is_spent = spent.sent and taken
+        windows = []
+        for purse, window, reserved in hold.parts:
+            true = (spent.tokens if purse.of_tokens else spent.pico) if is_spent else 0
+            key = window_key(purse, window.start_ns // SECOND_NS)
+            windows.append((key, reserved, reserved if true is None else true))
+        if hold.parts and not isinstance(hold, _RemoteHold):
+            self._local.settle_hold(hold, spent if is_spent else Spent(sent=False))
+        hold.parts = []
+        rates: list[tuple[str, int, int, int]] = []
+        slots: list[str] = []
+        if taken and need in self._taken:
+            slots = [slot.key for slot in plan.slots]
+            here = self._taken.pop(need)
+            if here is not None:
+                self._local.settle_rates(plan, here, spent, now_ns)
+            else:
+                tokens, requests = (spent.tokens, 1) if is_spent else (0, 0)
+                for rate, mark, made in zip(
+                    plan.rates, need.marks[::2], need.marks[1::2], strict=True
+                ):
+                    unused = unused_us(rate, need, tokens, requests)
+                    if unused:
+                        rates.append((rate.key, unused, mark, made))
+        if windows or slots or rates:
+            self._tight.freed(slots)
+            self._send(Settle(windows, slots, rates))
+
+    def charge(self, plan: Plan, now_ns: int) -> None:
+        """Count one more request against the rates of a call under way."""
+        if self._cannot_ask:
+            self._local.charge(plan, now_ns)
+            return
+        owed = [
+            (rate.key, -(rate.one_ns // 1000), 0, 0)
+            for rate in plan.rates
+            if not rate.of_tokens and rate.limit
+        ]
+        if owed:
+            self._send(Settle([], [], owed))
+
+    def sweep(self, now_ns: int, wall_ns: int) -> int:
+        """Forget what is the same as if it had never been."""
+        self._tight.sweep(now_ns)
+        return self._local.sweep(now_ns, wall_ns)
+
+    def in_use(self, key: str) -> int:
+        """Give how many slots of a key calls of this worker hold."""
+        return self._in_use.get(key, 0)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether something waits to be sent."""
+        return bool(self._queue)
+
+    @property
+    def asked_ns(self) -> int | None:
+        """When the first of those that wait for an answer asked."""
+        return next((step.asked_ns for step in self._queue if isinstance(step, Ask)), None)
+
+    @property
+    def _cannot_ask(self) -> bool:
+        return self.stats.is_local or len(self._queue) >= QUEUE_STEPS_MAX
+
+    def _enqueue(self, step: Step) -> None:
+        self._queue.append(step)
+        if len(self._queue) == 1:
+            self.wake()
+
+    def _send(self, step: Settle) -> None:
+        if self.stats.is_local:
+            self._done_with(step)
+            self._owe(step)
+        else:
+            self._enqueue(step)
+
+    # -- what the line says -----------------------------------------------------------------
+
+    def next_steps(self, most: int) -> list[Step]:
+        """Give what is to be sent now: each goes to `done` or `down` before there is more."""
+        steps: list[Step] = []
+        while self._queue and len(steps) < most:
+            step = self._queue.popleft()
+            if isinstance(step, Settle) and step.windows:
+                self._booking += 1
+                step.booking = self._booking
+            steps.append(step)
+        return steps
+
+    def first_steps(self) -> list[Step]:
+        """Give what must be sent before all else when the line is up again."""
+        steps: list[Step] = [*self.beats(), *self._again]
+        self._again.clear()
+        for key, spent in self._owed.items():
+            self._booking += 1
+            steps.append(Settle([(key, 0, spent)], [], [], self._booking))
+        self._owed.clear()
+        return steps
+
+    def beats(self) -> list[Step]:
+        """State what is held here."""
+        slots, windows = dict(self._in_use), dict(self._reserved)
+        for key, left in tuple(self._doubted.items()):
+            (slots if key.startswith(SLOTS) else windows).setdefault(key, 0)
+            if left > 1:
+                self._doubted[key] = left - 1
+            else:
+                del self._doubted[key]
+        return list(beats(slots, windows))
+
+    def up(self) -> None:
+        """Go by Redis from now on."""
+        self.stats.is_local = False
+
+    def down(self, sent: Iterable[Step], now_ns: int) -> None:
+        """Go by this process' share from now on, and decide about all who wait for an answer.
+
+        `sent` are steps on their way that no answer has come to.
+        """
+        if not self.stats.is_local:
+            self.stats.is_local = True
+            self.stats.outages += 1
+        self._tight.clear()
+        for step in sent:
+            self._doubt(step)
+            self._failed(step, now_ns)
+        while self._queue:
+            self._failed(self._queue.popleft(), now_ns)
+
+    def done(self, step: Step, answer: Sequence[Any], now_ns: int) -> None:
+        """Take in an answer."""
+        self.stats.steps += 1
+        if isinstance(step, Settle):
+            self._done_with(step)
+        elif isinstance(step, Ask):
+            self._tell(step, self._read(step, answer, now_ns))
+
+    def _failed(self, step: Step, now_ns: int) -> None:
+        if isinstance(step, Settle):
+            self._done_with(step)
+            if step.booking:
+                spent = [(key, 0, amount) for key, _, amount in step.windows]
+                self._again.append(Settle(spent, [], [], step.booking))
+                self._bound_again()
+            else:
+                self._owe(step)
+        elif isinstance(step, Ask):
+            self._tell(step, self._decide(step, now_ns))
+
+    def lose_bookings(self) -> None:
+        """Count what is owed as lost: this is the end."""
+        self.stats.bookings_lost += len(self._again) + len(self._owed)
+
+    def _tell(self, ask: Ask, found: Admitted | Over | Short | None) -> None:
+        ticket = ask.need.call
+        assert isinstance(ticket, Ticket)
+        self.tell(ticket, found)
+
+    def _decide(self, ask: Ask, now_ns: int) -> Admitted | Over | Short | None:
+        self.stats.decided_locally += 1
+        decided = self._local.decide(ask, self._in_use, now_ns)
+        if decided.taken is not None:
+            self._took(ask, decided.taken)
+        if isinstance(decided.found, Admitted):
+            self._reserve(decided.found.hold)
+        return decided.found
+
+    def _read(self, ask: Ask, answer: Sequence[Any], now_ns: int) -> Admitted | Over | Short | None:
+        if answer[0]:
+            return ask.over(answer)
+        _, starts, spents, soft, taken = answer
+        short = ask.short_of(taken)
+        if short is not None:
+            self._tight.found(short, now_ns)
+        elif taken:
+            ask.need.marks = [int(each) for each in taken[1:]]
+            self._took(ask, None)
+            self._tight.passed(ask.plan)
+        if not ask.is_admit:
+            return short
+        parts = []
+        for purse, start, spent in zip(ask.plan.purses, starts, spents, strict=False):
+            self._local.heard(purse, start, int(spent))
+            parts.append((purse, Window(start * SECOND_NS), ask.amount(purse) or 0))
+        hold = _RemoteHold(parts, tuple(ask.plan.purses[each - 1].name for each in soft))
+        self._reserve(hold)
+        return Admitted(hold, bool(taken) and short is None, short or ask.short)
+
+    # -- what is held -----------------------------------------------------------------------
+
+    def _took(self, ask: Ask, here: Need | None) -> None:
+        self._taken[ask.need] = here
+        for slot in ask.plan.slots:
+            self._in_use[slot.key] = self._in_use.get(slot.key, 0) + 1
+
+    def _reserve(self, hold: Hold) -> None:
+        for purse, window, amount in hold.parts:
+            key = window_key(purse, window.start_ns // SECOND_NS)
+            self._reserved[key] = self._reserved.get(key, 0) + amount
+
+    def _done_with(self, step: Settle) -> None:
+        for key in step.slots:
+            _take_off(self._in_use, key, 1)
+        for key, reserved, _ in step.windows:
+            _take_off(self._reserved, key, reserved)
+
+    def _doubt(self, step: Step) -> None:
+        """Note whose counts may differ there from ours, now that a step's end is not known."""
+        keys: list[str] = []
+        if isinstance(step, Ask):
+            if step.passing:
+                keys += [slot.key for slot in step.plan.slots]
+            if step.is_admit:
+                for purse in step.plan.purses:
+                    start_ns, _ = window_of(purse.per, step.wall_ns)
+                    keys.append(window_key(purse, start_ns // SECOND_NS))
+        elif isinstance(step, Settle):
+            keys += step.slots
+            keys += [key for key, reserved, _ in step.windows if reserved]
+        for key in keys:
+            if key in self._doubted or len(self._doubted) < DOUBTED_KEYS_MAX:
+                self._doubted[key] = DOUBTED_BEATS
+
+    # -- what is owed -----------------------------------------------------------------------
+
+    def _owe(self, step: Settle) -> None:
+        for key, _, spent in step.windows:
+            if not spent:
+                continue
+            if key in self._owed or len(self._owed) < OWED_WINDOWS_MAX:
+                self._owed[key] = self._owed.get(key, 0) + spent
+            else:
+                self.stats.bookings_lost += 1
+
+    def _bound_again(self) -> None:
+        if len(self._again) > QUEUE_STEPS_MAX:
+            self._again.popleft()
+            self.stats.bookings_lost += 1
+
+
+def _take_off(counts: dict[str, int], key: str, amount: int) -> None:
+    left = counts.get(key, 0) - amount
+    if left > 0:
+        counts[key] = left
+    else:
+        counts.pop(key, None)
+
+
+def _nobody_told(ticket: Ticket, found: Admitted | Over | Short | None) -> None:
+    raise RuntimeError("the store was asked before anybody was there to be told")
