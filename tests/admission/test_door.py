@@ -158,6 +158,17 @@ def test_a_server_that_lets_calls_wait_is_not_sent_more() -> None:
     assert gate.adaptive.limit == 4
 
 
+def test_the_noise_of_quick_answers_lowers_nothing() -> None:
+    """Latencies below what a model needs to begin scatter for reasons of the machines' own."""
+    limit = AdaptiveLimit(Adaptive(initial=40, most=500), 0)
+    now = 0
+    for number in range(4000):
+        latency = 100_000 if number < 1000 else 5_000_000
+        now += 1000
+        limit.answered(now, now + latency, 32)
+    assert limit.limit >= 40
+
+
 def test_where_calls_were_refused_the_limit_is_not_stretched() -> None:
     """Near the last refusal it grows by windows alone: probing there would be a refusal a call."""
     limit = AdaptiveLimit(Adaptive(initial=20, most=500), 0)

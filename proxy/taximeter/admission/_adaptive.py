@@ -47,6 +47,8 @@ CUT: Final = 0.9
 CUT_AGAIN: Final = 0.7
 TOLERANCE: Final = 1.15
 """Medians of some 60 latencies that scatter as prompts do differ by less, mostly."""
+NOISE_NS: Final = 10_000_000
+"""Answers that begin sooner tell nothing: what they differ by is the machines' own."""
 LOWER_MOST: Final = 0.67
 """What is left at least of the limit when latency has risen."""
 DIP: Final = 0.75
@@ -145,7 +147,7 @@ class AdaptiveLimit:
             self._base_ns = latency_ns
             self.limit, self._before_dip = self._before_dip, 0
             self._dipped_at = self.limit
-        elif not self._base_ns or self.limit <= self._bounds.least:
+        elif not self._base_ns or self.limit <= self._bounds.least or latency_ns < NOISE_NS:
             self._base_ns = latency_ns
             self._grow(used)
         else:
