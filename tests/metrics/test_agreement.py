@@ -353,9 +353,7 @@ def test_ten_thousand_users_are_all_in_the_ledger_and_few_in_the_metrics(ledger:
     """H8: names are bounded where they cost, and nobody is missing where they are looked up."""
     booking = Booking(ledger)
     for begin in range(1, 10_001, 500):
-        booking.commit(
-            [entry(number, user=f"user{number}") for number in range(begin, begin + 500)]
-        )
+        booking.commit([entry(user=f"user{number}") for number in range(begin, begin + 500)])
     assert len(ledger.report(["user"])) == 10_000
     text = booking.meter.expose(False).decode()
     assert text.count("\n") < 3_000
