@@ -64,7 +64,6 @@ teams:
 @pytest.fixture
 def acted_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """As it will be once every setting is acted on: none is refused by name."""
-    monkeypatch.setattr(_not_yet, "_TOP", {})
     monkeypatch.setattr(_not_yet, "_QUEUE", {})
 
 
@@ -109,18 +108,16 @@ def test_a_configuration_is_printed_without_what_is_not_acted_on(read: Read) -> 
 def test_every_setting_not_acted_on_is_refused_at_once_with_the_rest(refuse: Refuse) -> None:
     """All keys of a file that are not acted on are told together, each with its line."""
     said = refuse(WHOLE + "wrokers: 2\n")
-    for key in (
-        "state", "redis", "upstreams.openai.queue.early_open_seconds",
-    ):  # fmt: skip
-        assert f": {key}: `{key.rpartition('.')[2]}` is not in this version yet" in said
+    key = "upstreams.openai.queue.early_open_seconds"
+    assert f": {key}: `{key.rpartition('.')[2]}` is not in this version yet" in said
     assert "wrokers: unknown key" in said
     assert CANARY not in said
 
 
 def test_one_set_by_a_variable_is_refused_too(refuse: Refuse) -> None:
     """A key of the environment is refused like one of the file, by the variable's name."""
-    said = refuse("", {"TAXIMETER_REDIS__DEADLINE_MILLISECONDS": "3"})
-    assert said.startswith("TAXIMETER_REDIS__DEADLINE_MILLISECONDS: redis: `redis` is not in")
+    said = refuse("", {"TAXIMETER_UPSTREAMS__OPENAI__QUEUE__EARLY_OPEN_SECONDS": "3"})
+    assert "`early_open_seconds` is not in this version yet" in said
 
 
 @pytest.mark.usefixtures("acted_on")

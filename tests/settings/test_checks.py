@@ -38,19 +38,12 @@ def test_an_unknown_key_like_no_other_comes_with_those_known(refuse: Refuse) -> 
 @pytest.mark.parametrize(
     ("text", "name"),
     [
-        ("redis: {key_prefix: x}", "redis"),
         ("upstreams: {openai: {queue: {early_open_seconds: 1}}}", "early_open_seconds"),
     ],
 )
 def test_what_is_not_acted_on_yet_is_refused_by_name(refuse: Refuse, text: str, name: str) -> None:
     """A setting that would do nothing is an error: a limit that limits nothing is a trap."""
     assert f"`{name}` is not in this version yet" in refuse(text)
-
-
-def test_only_memory_is_a_state_yet(refuse: Refuse, read: Read) -> None:
-    """`state: memory` is what there is; another is refused as not yet there."""
-    assert read("state: memory").state == "memory"
-    assert "state: `state` is not in this version yet" in refuse("state: redis://127.0.0.1")
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,8 @@ from taximeter.admission._words import (
 
 _CAUTION = 1.1
 """A call is let wait only if its estimated wait is within its deadline by this factor."""
+_ASKING_NS = SECOND_NS // 10
+"""What a call gets for being asked about, however short its wait. Twice a store's usual deadline."""
 _NEVER_SENT = Spent(sent=False)
 
 
@@ -66,7 +68,9 @@ class Entrance:
             longest_ns = min(longest_ns, wait_ns_max)
         if not ticket.asking and (nowhere := self._nowhere_to_wait(ticket, short, now_ns)):
             return nowhere
-        ticket.deadline_ns = now_ns + longest_ns
+        # Being asked about elsewhere is no waiting in line: where nobody waits, it has its moment.
+        lasts_ns = longest_ns if not ticket.asking else max(longest_ns, _ASKING_NS)
+        ticket.deadline_ns = now_ns + lasts_ns
         ticket.queued = True
         effects: list[Effect] = []
         out = pool.queue.put(

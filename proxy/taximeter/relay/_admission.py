@@ -18,16 +18,20 @@ from typing import TYPE_CHECKING, Protocol
 
 from taximeter.admission import (
     Admission,
+    Admitted,
     Answer,
     Book,
     Effect,
     Go,
     Heard,
     MemoryStore,
+    Over,
     Policy,
     Refuse,
     Request,
+    Short,
     Spent,
+    Store,
     Ticket,
     Verdict,
     Wait,
@@ -58,8 +62,9 @@ class AdmissionDriver:
         self,
         policy: Policy,
         call_later: Callable[[float, Callable[[], None]], asyncio.TimerHandle],
+        store: Store | None = None,
     ) -> None:
-        self.admission = Admission(policy, random.random)
+        self.admission = Admission(policy, random.random, store)
         self._call_later = call_later
         self._waiting: dict[Ticket, Waiting] = {}
         self._effects: deque[Effect] = deque()
@@ -104,6 +109,10 @@ class AdmissionDriver:
         effects = self.admission.settle(ticket, spent, _now())
         if effects:
             self._carry_out(effects)
+
+    def answered(self, ticket: Ticket, found: Admitted | Over | Short | None) -> None:
+        """Take in what a store elsewhere has said of a call."""
+        self._carry_out(self.admission.answered(ticket, found, _now()))
 
     def leave(self, ticket: Ticket) -> None:
         """Take out a call that waits no longer: its client is gone, or we are going."""

@@ -34,6 +34,7 @@ from taximeter.relay._money import Money, counts_money
 from taximeter.relay._policy import policy_of
 from taximeter.relay._request import Request
 from taximeter.relay._routing import Routes
+from taximeter.relay._shared import Shared
 from taximeter.relay._state import LoopLag, state_of
 from taximeter.relay._upstream import IDLE_SECONDS_MAX, Upstream, upstreams_of
 from taximeter.settings import Settings
@@ -127,7 +128,11 @@ class RelayWorker:
         self.keys = KeyStore.load(keys_path(settings.data_dir), self.hash_key)
         self.snapshot = Snapshot.of(settings, self.keys)
         self._keys_task: asyncio.Task[None] | None = None
-        self.admission = AdmissionDriver(policy_of(settings, self.keys), self.loop.call_later)
+        self.shared = Shared.of(settings)
+        """Counts shared with other workers; None where each counts for itself."""
+        store = self.shared.store if self.shared is not None else None
+        policy = policy_of(settings, self.keys)
+        self.admission = AdmissionDriver(policy, self.loop.call_later, store)
         self.carried = Carried(
             self.loop,
             self.admission.book,
@@ -149,6 +154,8 @@ class RelayWorker:
     async def start(self, listener: socket.socket) -> None:
         """Begin to accept calls on a listening socket."""
         self.carried.begin()
+        if self.shared is not None:
+            await self.shared.begin(self.admission.answered)
         self._server = await self.loop.create_server(
             lambda: ClientSide(self), sock=listener, backlog=BACKLOG
         )
@@ -328,6 +335,8 @@ class RelayWorker:
             self._ticker.cancel()
         self.loop_lag.stop()
         self.admission.close()
+        if self.shared is not None:
+            await self.shared.end()
         self.carried.close()
         if self._keys_task is not None:
             await asyncio.wait([self._keys_task])

@@ -33,7 +33,10 @@ TWICE_SECONDS = 0.5
 GRACE_SECONDS = 15.0
 """Beyond their own drain time, until children that were told to stop are killed."""
 
-_FIXED = ("listen", "console", "console_token_env", "workers", "data_dir", "ledger", "journal")
+_FIXED = (
+    *("listen", "console", "console_token_env", "workers", "data_dir", "ledger", "journal"),
+    *("state", "redis"),
+)
 """Settings that take a restart."""
 
 

@@ -13,19 +13,11 @@ from typing import Any
 from taximeter.settings._file import Key
 
 _QUEUE = {"early_open_seconds": "opening a stream that waits"}
-_TOP = {
-    "state": "counts of limits shared between machines",
-    "redis": "counts of limits shared between machines",
-}
-_AS_BEFORE = {"state": "memory"}
-"""Values that say no more than what is done anyway: they are taken."""
 
 
 def not_yet(key: Key) -> str | None:
     """Say what a key would be for, if it is one that a later version acts on."""
     match key:
-        case (str(name), *_) if name in _TOP:
-            return _TOP[name]
         case ("upstreams", str(), "queue", str(name)):
             return _QUEUE.get(name)
         case _:
@@ -35,13 +27,7 @@ def not_yet(key: Key) -> str | None:
 def split(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Key]]:
     """Take the keys that are not acted on out of a configuration; give both."""
     refused: list[Key] = []
-    kept: dict[str, Any] = {}
-    for name, value in values.items():
-        if name in _TOP:
-            if _AS_BEFORE.get(name) != value:
-                refused.append((name,))
-        else:
-            kept[name] = value
+    kept = dict(values)
     upstreams = kept.get("upstreams")
     if isinstance(upstreams, Mapping):
         kept["upstreams"] = entries = dict(upstreams)
