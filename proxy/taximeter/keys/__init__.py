@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from taximeter.keys._book import Created, KeyBook
 from taximeter.keys._errors import KeysError, TermsError
-from taximeter.keys._form import SCANNER_PATTERN
+from taximeter.keys._form import MARK, SCANNER_PATTERN
 from taximeter.keys._model import KeyBudget, Terms, VirtualKey, Whom
 from taximeter.keys._secret import hash_key_of
 from taximeter.keys._store import KeyStore, keys_path
 from taximeter.keys._verdict import Holder, Reason, Refused, Stranger, Verdict
 
 __all__ = [
+    "MARK",
     "SCANNER_PATTERN",
     "Created",
     "Holder",

@@ -191,7 +191,8 @@ class Admitting(Answering):
         if ticket is None:
             return True
         if status >= 400:
-            if status in ticket.plan.upstream.retry.statuses and request.is_replayable:
+            may_mend = status in ticket.plan.upstream.retry.statuses
+            if may_mend and request.is_replayable and not self.client_gone:
                 return False
             self.worker.admission.heard(
                 ticket,
@@ -208,7 +209,12 @@ class Admitting(Answering):
             return False
         heard = self.worker.admission.heard(
             self._ticket,
-            Answer(status=head.status, code=self._code_of(head, body), headers=_told_by(head)),
+            Answer(
+                status=head.status,
+                code=self._code_of(head, body),
+                headers=_told_by(head),
+                replayable=not self.client_gone,  # there is nobody to have another answer
+            ),
         )
         if heard.again is None or self._finishing:
             if heard.stop in FALLBACK_STOPS and self._leave_attempt(head.status, None):
@@ -217,7 +223,7 @@ class Admitting(Answering):
                 self._told += b"x-should-retry: false\r\n"
             return False
         self._leg.note(head.status, None)
-        self._leg.let_go(reusable=True)
+        self._leg.let_go(reusable=self._upstream_full_ns is None)
         self._collected = None
         self.response_bytes = 0
         self._wait_for_attempt(heard.again)
@@ -225,7 +231,7 @@ class Admitting(Answering):
 
     def _leave_attempt(self, status: int | None, code: str | None) -> bool:
         """Leave an attempt that failed for good for another upstream; False if there is none."""
-        if not self._request.is_replayable or not self._upload_done:
+        if not self._request.is_replayable or not self._upload_done or self.client_gone:
             return False
         head, collected = self._head, self._collected
         self._leg.note(status, code)
@@ -249,7 +255,7 @@ class Admitting(Answering):
             driver = self.worker.admission
             verdict = driver.arrive(self, self._asked())
             if isinstance(verdict, Go):
-                self._leg.let_go(reusable=True)
+                self._leg.let_go(reusable=self._upstream_full_ns is None)
                 self.response_bytes = 0
                 if self._ticket is not None:
                     # The upstream before it gave no answer, or an error: nothing was spent there.
@@ -281,6 +287,7 @@ class Admitting(Answering):
                     sent=sent,
                     replayable=self._request.is_replayable
                     and self._upload_done
+                    and not self.client_gone
                     and (not sent or is_stale)
                     and code != "upstream_tls_failed",
                 ),
@@ -309,15 +316,27 @@ class Admitting(Answering):
 
     def _resume(self) -> None:
         self._retry_timer = None
-        self._guarded(self._try_again)
+        self._guarded(self._try_once_more)
 
-    def _try_again(self) -> None:
+    def _try_once_more(self) -> None:
         if self._finishing or self._ticket is None:
             return
         if self.worker.admission.resume(self._ticket):
             self._try()
         elif not self._fall_back():
             self._fail(Refused("breaker_open", self._request.upstream.name))
+
+    def _open_collected(self, head: Head) -> bytes:
+        """Take what was held for an answer like any other; give its bytes, to be released."""
+        if self._ticket is not None:
+            # One that grew too long to be held, or broke off, has not been heard of yet.
+            self.worker.admission.heard(
+                self._ticket,
+                Answer(
+                    status=head.status, headers=_told_by(head), passed_on=True, replayable=False
+                ),
+            )
+        return super()._open_collected(head)
 
     def _code_of(self, head: Head, body: bytes) -> str | None:
         tap = self._tap_for(head)

@@ -98,6 +98,7 @@ class Answering(Asking):
     def _begin_answer(self, head: Head, parser: AnswerParser, now: int) -> None:
         self._head = head
         if head.status == 101:
+            self._hear_answer(head, now)
             self._begin_tunnel(head, parser)
             return
         self._stages[_FIRST_BYTE] = now - (self._leg.connected_ns or now)
@@ -174,7 +175,7 @@ class Answering(Asking):
         self._delivery.end(body, parser.trailers)
         if not self._upload_done:
             self._delivery.keep_alive = False
-        self._leg.let_go(reusable=self._upload_done)
+        self._leg.let_go(reusable=self._upload_done and self._upstream_full_ns is None)
         self._finish()
 
     def _outcome_of_whole_answer(self) -> Outcome:
@@ -255,9 +256,13 @@ class Answering(Asking):
         self._usage_asked = False
         self._collected = None
         self._leg.note(head.status, None)
-        self._leg.let_go(reusable=True)
+        self._leg.let_go(reusable=self._upstream_full_ns is None)
         self.response_bytes = 0
-        self._try()
+        self._try_once_more()
+
+    @abstractmethod
+    def _try_once_more(self) -> None:
+        """Make another attempt, if it may still be made."""
 
     # -- another protocol --------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ class Asking(Course, ABC):
         """The upstream's connection has ended."""
 
     def _try(self) -> None:
-        self._attempt_error = None
+        self._attempt_error = self._upstream_full_ns = None
         self._head = None
         request = self._request
         if self._leg.begin_attempt(

@@ -169,6 +169,7 @@ class Exchange(Admitting):
             and not self._closed
             and self._upload_done
             and self._leg.sent_ns is not None
+            and not self.is_between_attempts
         ):
             self._drain_deadline_ns = _now() + int(settings.drain_seconds_max * 1e9)
             self._leave_splice()

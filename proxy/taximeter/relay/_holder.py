@@ -7,6 +7,7 @@ place where one may stand, and the upstream's own key takes its place.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
 
 from taximeter.keys import Holder, KeyStore, VirtualKey
 from taximeter.keys import Refused as NotValid
@@ -77,7 +78,8 @@ def without_key(target: bytes) -> bytes:
     path, mark, query = target.partition(b"?")
     if not mark:
         return target
-    kept = [part for part in query.split(b"&") if part.partition(b"=")[0] != b"key"]
+    # A name may be percent-encoded, and is the same name then.
+    kept = [part for part in query.split(b"&") if unquote_to_bytes(part.split(b"=")[0]) != b"key"]
     return path + (mark + b"&".join(kept) if kept else b"")
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote
 
+from taximeter.keys import MARK
 from taximeter.relay._heads import RequestHead
 
 NAME_CHARACTERS_MAX = 128
@@ -113,24 +114,39 @@ def _named(head: RequestHead, names: Sequence[bytes]) -> str | None:
 
 
 def credential_of(head: RequestHead, query: str) -> bytes | None:
-    """Give the credential a request carries, wherever its family puts it."""
-    noted = head.noted
-    authorization = noted.get(b"authorization")
-    if authorization:
-        scheme, _, token = authorization.partition(b" ")
-        return token.strip() if scheme.lower() == b"bearer" else authorization
-    for name in (b"x-api-key", b"api-key", b"x-goog-api-key"):
-        if noted.get(name):
-            return noted[name]
-    if "key=" in query:
-        for name_, value in parse_qsl(query[:BAGGAGE_BYTES_MAX]):
-            if name_ == "key":
-                return value.encode()
-    for token in noted.get(b"sec-websocket-protocol", b"").split(b","):
+    """Give the credential a request carries, wherever its family puts it.
+
+    Of several it is a virtual key, if there is one: what came beside it must not hide it.
+    """
+    found = _credentials(head, query)
+    if len(found) > 1:
+        for credential in found:
+            if credential.startswith(MARK):
+                return credential
+    return found[0] if found else None
+
+
+def _credentials(head: RequestHead, query: str) -> list[bytes]:
+    """Give all credentials of a request, the one that servers heed first in front."""
+    found = []
+    for wanted in (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"):
+        if not head.noted.get(wanted):
+            continue
+        for name, value in head.passed:
+            if name.lower() == wanted and value:
+                scheme, _, token = value.partition(b" ")
+                found.append(token.strip() if scheme.lower() == b"bearer" else value)
+    if "=" in query:
+        found += [
+            value.encode()
+            for name_, value in parse_qsl(query[:BAGGAGE_BYTES_MAX])
+            if name_ == "key"
+        ]
+    for token in head.noted.get(b"sec-websocket-protocol", b"").split(b","):
         token = token.strip()
         if token.startswith(b"openai-insecure-api-key."):
-            return token.removeprefix(b"openai-insecure-api-key.")
-    return None
+            found.append(token.removeprefix(b"openai-insecure-api-key."))
+    return found
 
 
 def fingerprint(credential: bytes | None, hash_key: bytes) -> str | None:

@@ -1,0 +1,272 @@
+"""What a call's turn and its attempts must bear with: odd requests, odd upstreams, odd moments."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import time
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+
+from taximeter.admission import State
+from taximeter.call import Outcome
+from taximeter.keys import KeyBook, Terms, keys_path
+from tests.relay.bench import Line, bench
+from tests.relay.test_admission import HASH_KEY, SOON, Scripted, answer, ask, error, fetch, only
+
+SHUT = {"retry": {"attempts_max": 1}, "breaker": {"calls_min": 3, "open_seconds": 30}}
+
+
+# -- credentials -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["key", "%6bey", "%6B%65%79", "k%65y"])
+async def test_a_virtual_key_in_the_query_goes_nowhere_however_it_is_spelt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """H9: a parameter's name may be percent-encoded, and may come twice."""
+    monkeypatch.setenv("THE_REAL_KEY", "sk-real")
+    secret = KeyBook(keys_path(tmp_path), HASH_KEY).create(Terms(user="alice"), 0).credential
+    upstream = Scripted()
+    async with bench(tmp_path, upstream, upstream={"api_key_env": "THE_REAL_KEY"}) as made:
+        path = f"/v1/chat/completions?{name}={secret}&a=b&key={secret}"
+        status, _, _ = await fetch(made, ask(path=path))
+        assert status == 200
+        assert secret.encode() not in upstream.heads[0]
+        assert b"?a=b HTTP/1.1" in upstream.heads[0]
+        assert b"Bearer sk-real" in upstream.heads[0]
+
+
+@pytest.mark.parametrize(
+    ("other", "place"),
+    [
+        ("Authorization: Bearer sk-own", "x-api-key: {}"),
+        ("Authorization: Basic c2s6b3du", "api-key: {}"),
+        ("x-api-key: sk-own", "x-goog-api-key: {}"),
+    ],
+)
+async def test_a_virtual_key_beside_another_credential_is_still_a_virtual_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str, place: str
+) -> None:
+    """H9: it holds wherever it stands, and neither it nor what came beside it goes upstream."""
+    monkeypatch.setenv("THE_REAL_KEY", "sk-real")
+    secret = KeyBook(keys_path(tmp_path), HASH_KEY).create(Terms(user="alice"), 0).credential
+    upstream = Scripted()
+    async with bench(tmp_path, upstream, upstream={"api_key_env": "THE_REAL_KEY"}) as made:
+        status, _, _ = await fetch(made, ask(other, place.format(secret)))
+        assert status == 200
+        head = upstream.heads[0]
+        assert secret.encode() not in head
+        assert b"sk-own" not in head
+        assert b"Basic" not in head
+        assert made.opened[0].user == "alice"
+
+
+# -- attempts --------------------------------------------------------------------------------
+
+
+async def test_a_call_asked_anew_without_an_option_of_ours_still_has_its_retries(
+    tmp_path: Path,
+) -> None:
+    """O3: an upstream that refuses `stream_options` and is busy the next moment is asked again."""
+    refusal = {"error": {"message": "Unknown parameter: stream_options", "type": "t"}}
+    upstream = Scripted(
+        answer(400, refusal), answer(503, error("busy"), "retry-after: 0"), answer()
+    )
+    async with bench(tmp_path, upstream, upstream=SOON) as made:
+        status, _, _ = await fetch(made, ask(stream=True))
+        assert status == 200
+        assert [each.status for each in only(made).attempts] == [400, 503, 200]
+
+
+async def test_errors_too_long_to_be_held_open_the_breaker_too(tmp_path: Path) -> None:
+    """O4: a page of HTML in place of an answer is a failure like any other."""
+    page = b"x" * 70_000
+    long_error = (
+        b"HTTP/1.1 500 E\r\nContent-Type: text/html\r\nContent-Length: 70000\r\n\r\n" + page
+    )
+    upstream = Scripted(*(long_error for _ in range(20)))
+    async with bench(tmp_path, upstream, upstream=SHUT) as made:
+        statuses = []
+        for _ in range(5):
+            client = await made.client()
+            await client.say(ask())
+            status, _, body = await client.answer()
+            statuses.append(status)
+            assert status != 500 or body == page
+        assert statuses[-1] == 503
+        assert len(upstream.heads) == 3
+
+
+async def test_an_error_cut_short_opens_the_breaker_too(tmp_path: Path) -> None:
+    """O4: so is one that breaks off in the middle."""
+
+    async def cut(line: Line) -> None:
+        await line.request()
+        await line.say(b"HTTP/1.1 503 S\r\nContent-Length: 90\r\n\r\n{")
+
+    async with bench(tmp_path, cut, upstream=SHUT) as made:
+        for _ in range(3):
+            client = await made.client()
+            await client.say(ask())
+            await client.rest()
+        states = [each.state for each in made.worker.admission.admission.breakers().values()]
+        assert states == [State.OPEN]
+
+
+async def test_an_empty_account_is_known_through_a_coding(tmp_path: Path) -> None:
+    """O3: `insufficient_quota` under gzip is no busy minute either, and passes as it came."""
+    body = gzip.compress(json.dumps(error("insufficient_quota")).encode())
+    said = (
+        b"HTTP/1.1 429 Q\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n"
+        b"Retry-After: 0\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    )
+    upstream = Scripted(said)
+    async with bench(tmp_path, upstream, upstream=SOON) as made:
+        client = await made.client()
+        await client.say(ask("Accept-Encoding: gzip"))
+        status, _, got = await client.answer()
+        assert (status, got) == (429, body)
+        assert len(only(made).attempts) == 1
+
+
+async def test_a_head_request_is_tried_again_without_a_body_to_wait_for(tmp_path: Path) -> None:
+    """O3: the answer to HEAD has no body, whatever its length says."""
+    busy = b"HTTP/1.1 503 Busy\r\nRetry-After: 0\r\nContent-Length: 12\r\n\r\n"
+    upstream = Scripted(busy, b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n")
+    async with bench(tmp_path, upstream, upstream=SOON) as made:
+        client = await made.client()
+        await client.say(b"HEAD /v1/models HTTP/1.1\r\nHost: a\r\n\r\n")
+        status, _, _ = await client.answer(bodiless=True)
+        assert status == 200
+        assert [each.status for each in only(made).attempts] == [503, 200]
+
+
+async def test_interim_answers_before_a_failure_do_no_harm(tmp_path: Path) -> None:
+    """O3: a 103 before a 503 is passed on, and the call is still tried again."""
+    upstream = Scripted(
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+        + answer(503, error("busy"), "retry-after: 0"),
+        answer(),
+    )
+    async with bench(tmp_path, upstream, upstream=SOON) as made:
+        client = await made.client()
+        await client.say(ask())
+        status, _, _ = await client.answer()
+        assert status == 103
+        status, _, _ = await client.answer()
+        assert status == 200
+
+
+async def test_a_retry_after_that_is_a_date_is_waited_for(tmp_path: Path) -> None:
+    """O3: `Retry-After` may be a date of HTTP; a second from now is a second's wait."""
+    when = formatdate(time.time() + 2, usegmt=True)
+    upstream = Scripted(answer(503, error("busy"), f"retry-after: {when}"), answer())
+    async with bench(tmp_path, upstream, upstream=SOON) as made:
+        began = time.monotonic()
+        status, _, _ = await fetch(made, ask())
+        assert status == 200
+        assert time.monotonic() - began > 0.5
+
+
+async def test_a_full_upstream_of_the_first_attempt_is_forgotten_at_the_second(
+    tmp_path: Path,
+) -> None:
+    """O3: an upstream that answers 503 and reads no further is not held against the next one."""
+    connections = 0
+
+    async def handler(line: Line) -> None:
+        nonlocal connections
+        connections += 1
+        if connections == 1:
+            await line.head()
+            await line.say(answer(503, error("busy"), "retry-after: 0"))
+            await asyncio.sleep(30)
+        else:
+            await line.request()
+            await asyncio.sleep(2.5)
+            await line.say(answer())
+
+    setting = {**SOON, "timeouts": {"send_seconds": 1}, "retry": {"body_bytes_max": 32_000_000}}
+    room = {"body_buffer_bytes_max": 32_000_000}
+    async with bench(tmp_path, handler, upstream=setting, relay=room) as made:
+        got, _, _ = await fetch(made, ask(padding="x" * 12_000_000))
+        assert got == 200
+        assert connections == 2
+
+
+async def test_nothing_is_tried_again_for_a_client_that_has_left(tmp_path: Path) -> None:
+    """O3: with `client_gone: drain` an answer under way is read to its end; a failed one is not
+    asked for a second time, for there is nobody to have it.
+    """
+    asked = 0
+    gone = asyncio.Event()
+
+    async def handler(line: Line) -> None:
+        nonlocal asked
+        while True:
+            await line.request()
+            asked += 1
+            await gone.wait()
+            await line.say(answer(503, error("busy"), "retry-after: 0"))
+
+    async with bench(tmp_path, handler, upstream={**SOON, "client_gone": "drain"}) as made:
+        client = await made.client()
+        await client.say(ask())
+        await made.until(lambda: asked == 1)
+        client.leave()
+        await asyncio.sleep(0.05)
+        gone.set()
+        await made.until(lambda: len(made.closed) == 1)
+        await asyncio.sleep(0.1)
+        assert asked == 1
+
+
+# -- tunnels ---------------------------------------------------------------------------------
+
+
+async def test_a_tunnel_is_an_answer_to_the_breaker(tmp_path: Path) -> None:
+    """O4: a WebSocket that opens as the breaker's probe closes the breaker, and does not hold the
+    one place of a probe for as long as it lives.
+    """
+    opened: list[Line] = []
+
+    async def handler(line: Line) -> None:
+        while True:
+            head = await line.head()
+            if b"pgrade" in head:
+                opened.append(line)
+                await line.say(
+                    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                    b"Connection: Upgrade\r\n\r\n"
+                )
+                await line.take()
+                return
+            await line.exactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+            await line.say(answer(500, error("broken")))
+
+    setting = {
+        "retry": {"attempts_max": 1},
+        "breaker": {"calls_min": 2, "open_seconds": 0.05, "probes": 1, "window_seconds": 5},
+    }
+    async with bench(tmp_path, handler, upstream=setting) as made:
+        for _ in range(2):
+            await fetch(made, ask(model="gpt-realtime"))
+        (breaker,) = made.worker.admission.admission.breakers().values()
+        assert breaker.state is State.OPEN
+        await asyncio.sleep(0.1)
+        client = await made.client()
+        await client.say(
+            b"GET /v1/realtime?model=gpt-realtime HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        status, _, _ = await client.answer()
+        assert status == 101
+        (breaker,) = made.worker.admission.admission.breakers().values()
+        assert breaker.state is State.CLOSED
+        client.leave()
+        await made.until(lambda: made.closed[-1].outcome is Outcome.COMPLETED)
