@@ -224,6 +224,10 @@ class Fact(Word):
     """`stream_options.include_usage` was set on the client's behalf."""
     USAGE_REFUSED = "usage_refused"
     """The upstream refused that option."""
+    OVER_BUDGET = "over_budget"
+    """A soft budget was used up, and the call went on."""
+    OUTPUT_CLAMPED = "output_clamped"
+    """The request's longest output was brought down to what its tier allows."""
     USAGE_CLAMPED = "usage_clamped"
     """The stated usage contradicted itself and was clamped."""
     COUNT_PENDING = "count_pending"
@@ -256,6 +260,8 @@ class Opened(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag=
     started_at_ns: int
     """Wall clock at acceptance, nanoseconds since the epoch."""
     upstream: str | None = None
+    meant_for: str | None = None
+    """The upstream that it was for, where it went to another one."""
     dialect: str | None = None
     provider: str | None = None
     """genai-prices' provider id."""

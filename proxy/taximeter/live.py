@@ -15,11 +15,16 @@ from bisect import bisect_left
 import msgspec
 
 __all__ = [
+    "AdmissionState",
+    "BreakerState",
+    "BudgetState",
     "ChildState",
+    "ConfigState",
     "Headroom",
     "Lag",
     "PoolState",
     "ProcessState",
+    "QueueState",
     "RelayState",
     "decode_relay_state",
 ]
@@ -100,6 +105,80 @@ class Headroom(msgspec.Struct, kw_only=True):
     """When it was said, seconds since the epoch."""
 
 
+class QueueState(msgspec.Struct, kw_only=True):
+    """How one upstream's queue, limit and retry budget stand."""
+
+    waiting: int
+    size: int
+    oldest_seconds: float
+    """How long the call has waited that has waited longest; 0 if none waits."""
+    slots_in_use: int
+    """Calls that were let go and have not ended."""
+    slots: int | None
+    """Calls that may be let go at once: as set, or as found out; None where there is no limit."""
+    retry_budget_ratio: float
+    """What is left of its retry budget, from 0 to 1."""
+    retries_refused: dict[str, int]
+    """Retries not made since the start, by whose budget was spent: `user`, `upstream`."""
+    holds: int
+    """Times since the start that an answer of its own held calls back."""
+
+
+class BreakerState(msgspec.Struct, kw_only=True):
+    """How one circuit breaker stands."""
+
+    upstream: str
+    model: str
+    """'' is the one that models share which have none of their own."""
+    state: str
+    moves: dict[str, int]
+    """How often it has come into each state."""
+
+
+class BudgetState(msgspec.Struct, kw_only=True):
+    """What is used of one budget in the window that runs."""
+
+    scope: str
+    """`user`, `team`, `key` or `tier`."""
+    holder: str
+    per: str
+    of_tokens: bool
+    """Figures are tokens; else they are pico-dollars."""
+    limit: int
+    spent: int
+    reserved: int
+    """Worst case of the calls under way."""
+    seconds_left: float
+    refused: int
+    """Calls that it had no room for."""
+
+
+class AdmissionState(msgspec.Struct, kw_only=True):
+    """How the admission of one worker stands."""
+
+    queues: dict[str, QueueState] = {}
+    """By upstream."""
+    tiers: dict[str, int] = {}
+    """Calls that were let go and have not ended, by tier."""
+    breakers: list[BreakerState] = []
+    """A bounded number, those that are not closed first."""
+    budgets: list[BudgetState] = []
+    """A bounded number, those with the largest share used."""
+    pressure: int = 0
+    """How short the process is of what it needs: 0 not at all, 1 nobody may wait, 2 no new call."""
+    overflowed: dict[str, int] = {}
+    """Names, by kind, that came when the table of their kind was full."""
+
+
+class ConfigState(msgspec.Struct, kw_only=True):
+    """What became of the configuration."""
+
+    is_good: bool = True
+    """Whether it was taken when it was last to be read."""
+    taken_at_seconds: float
+    """When one was last taken, seconds since the epoch."""
+
+
 class RelayState(msgspec.Struct, kw_only=True):
     """How a relay worker stands."""
 
@@ -108,6 +187,8 @@ class RelayState(msgspec.Struct, kw_only=True):
     loop_lag: Lag
     in_flight: dict[str, int]
     """Calls under way by upstream; '' for those whose upstream is not known (yet)."""
+    oldest_seconds: dict[str, float] = {}
+    """Age of the oldest of them, by upstream."""
     connections: int
     """Of clients."""
     outcomes: dict[str, int]
@@ -136,6 +217,7 @@ class RelayState(msgspec.Struct, kw_only=True):
     """False as long as the disk has had no room to begin one."""
     states_dropped: int = 0
     """Of these messages, those that the supervisor was too slow to take."""
+    admission: AdmissionState = msgspec.field(default_factory=AdmissionState)
 
 
 _decoder = msgspec.msgpack.Decoder(RelayState)

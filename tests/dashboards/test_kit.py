@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboards.kit import SourceError, compose, metrics_of
+from dashboards.kit import SourceError, _describe, compose, metrics_of
 from dashboards.kit._export import _place
 from dashboards.kit._source import finish, hide_braces
 
@@ -70,11 +70,14 @@ def test_a_description_names_its_metrics(tmp_path: Path) -> None:
     assert description == ("Something.\n\nWhat to do: Nothing.\n\nMetrics: `taximeter_calls_total`")
 
 
-def test_a_panel_of_what_is_to_come_says_so(tmp_path: Path) -> None:
+def test_a_panel_of_what_is_to_come_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A metric of planned_metrics.yaml is named as one that nothing exports yet."""
-    panel = _compose(tmp_path, _panel(expr="max(taximeter_queue_depth{@{all}})"))["panels"][0]
+    monkeypatch.setattr(_describe, "planned_names", lambda: {"taximeter_to_come"})
+    panel = _compose(tmp_path, _panel(expr="max(taximeter_to_come{@{all}})"))["panels"][0]
     assert panel["description"].endswith(
-        "Nothing exports this yet, so nothing is drawn: `taximeter_queue_depth`"
+        "Nothing exports this yet, so nothing is drawn: `taximeter_to_come`"
     )
 
 

@@ -10,7 +10,19 @@ import pytest
 import taximeter
 from taximeter.call import Gaps, Outcome
 from taximeter.ledger import Entry
-from taximeter.live import ChildState, Headroom, Lag, PoolState, ProcessState, RelayState
+from taximeter.live import (
+    AdmissionState,
+    BreakerState,
+    BudgetState,
+    ChildState,
+    ConfigState,
+    Headroom,
+    Lag,
+    PoolState,
+    ProcessState,
+    QueueState,
+    RelayState,
+)
 from taximeter.metrics import FAMILIES, Meter, RecorderFacts, Source, expose_live
 from taximeter.metrics._live import HEADROOMS_MAX
 from taximeter.pricing import catalogue_models
@@ -142,6 +154,108 @@ def test_a_histogram_of_another_version_is_left_out() -> None:
     assert not any(name.startswith("taximeter_event_loop_lag") for name, _ in values)
 
 
+def budget(**more: Any) -> BudgetState:
+    """Make what is used of a budget: half of it."""
+    values: dict[str, Any] = {
+        "scope": "user", "holder": "alice", "per": "day", "of_tokens": False,
+        "limit": 5 * 10**12, "spent": 2 * 10**12, "reserved": 5 * 10**11, "seconds_left": 60.0,
+        "refused": 3,
+    }  # fmt: skip
+    return BudgetState(**{**values, **more})
+
+
+def admission(**more: Any) -> AdmissionState:
+    """Make how an admission stands that has had some trouble."""
+    values: dict[str, Any] = {
+        "queues": {
+            "openai": QueueState(
+                waiting=4,
+                size=100,
+                oldest_seconds=1.5,
+                slots_in_use=8,
+                slots=10,
+                retry_budget_ratio=0.25,
+                retries_refused={"user": 1, "upstream": 2},
+                holds=3,
+            )
+        },
+        "tiers": {"free": 6},
+        "breakers": [
+            BreakerState(
+                upstream="openai",
+                model="gpt-4o",
+                state="open",
+                moves={"closed": 0, "open": 1, "half_open": 0},
+            )
+        ],
+        "budgets": [budget()],
+        "pressure": 1,
+        "overflowed": {"routes": 0},
+    }
+    return AdmissionState(**{**values, **more})
+
+
+def test_admission_is_shown_by_process() -> None:
+    """What waits, what is let go, what retries are left: of each relay and upstream."""
+    values = shown(expose_live([relay(0, admission=admission()), relay(1)], {}, False))
+    assert values["taximeter_queue_depth", ("relay-0", "openai")] == 4
+    assert values["taximeter_queue_limit", ("relay-0", "openai")] == 100
+    assert values["taximeter_queue_oldest_seconds", ("relay-0", "openai")] == 1.5
+    assert values["taximeter_slots_in_use", ("relay-0", "openai")] == 8
+    assert values["taximeter_in_flight_limit", ("relay-0", "openai")] == 10
+    assert values["taximeter_retry_budget_ratio", ("relay-0", "openai")] == 0.25
+    assert values["taximeter_retry_budget_exhausted_total", ("relay-0", "upstream", "openai")] == 2
+    assert values["taximeter_upstream_holds_total", ("relay-0", "openai")] == 3
+    assert values["taximeter_tier_in_flight", ("relay-0", "free")] == 6
+    assert values["taximeter_pressure_level", ("relay-0",)] == 1
+    assert ("taximeter_queue_depth", ("relay-1", "openai")) not in values
+
+
+def test_a_limit_that_is_not_there_has_no_series() -> None:
+    """Missing is not 0: an upstream without a limit shows none."""
+    queue = admission().queues["openai"]
+    queue.slots = None
+    values = shown(expose_live([relay(0, admission=admission(queues={"x": queue}))], {}, False))
+    assert ("taximeter_in_flight_limit", ("relay-0", "x")) not in values
+    assert values["taximeter_slots_in_use", ("relay-0", "x")] == 8
+
+
+def test_each_state_of_a_breaker_has_a_series_and_begins_at_zero() -> None:
+    """One state is 1, the others are 0; a change that has not been is 0, not missing."""
+    values = shown(expose_live([relay(0, admission=admission())], {}, False))
+    place = ("gpt-4o", "relay-0")
+    for state, is_in, came in (("closed", 0, 0), ("half_open", 0, 0), ("open", 1, 1)):
+        assert values["taximeter_breaker_state", (*place, state, "openai")] == is_in
+        assert values["taximeter_breaker_transitions_total", (*place, state, "openai")] == came
+
+
+def test_budgets_are_shown_in_dollars_or_in_tokens() -> None:
+    """A budget of money is in dollars; one of tokens is not money, and hostile names fit."""
+    told = admission(budgets=[budget(), budget(of_tokens=True, holder="b\nob", limit=100, spent=7)])
+    values = shown(expose_live([relay(0, admission=told)], {}, True), openmetrics=True)
+    alice = ("alice", "day", "relay-0", "user")
+    assert values["taximeter_budget_limit_usd", alice] == 5
+    assert values["taximeter_budget_spent_usd", alice] == 2
+    assert values["taximeter_budget_reserved_usd", alice] == 0.5
+    assert values["taximeter_budget_seconds_remaining", alice] == 60
+    assert values["taximeter_budget_refusals_total", alice] == 3
+    assert ("taximeter_budget_limit_tokens", alice) not in values
+    spent = {
+        labels: value
+        for (name, labels), value in values.items()
+        if name == "taximeter_budget_spent_tokens"
+    }
+    assert list(spent.values()) == [7]
+    assert all(part.isprintable() for labels in spent for part in labels)
+
+
+def test_a_configuration_that_was_not_taken_is_shown() -> None:
+    """A file that cannot be read is a 0, with the time of the one that still holds."""
+    values = shown(expose_live([], {}, False, ConfigState(is_good=False, taken_at_seconds=7.5)))
+    assert values["taximeter_config_last_reload_successful", ()] == 0
+    assert values["taximeter_config_last_reload_success_timestamp_seconds", ()] == 7.5
+
+
 @dataclass
 class Exporter:
     """What an exporter has to have."""
@@ -205,15 +319,21 @@ def test_no_family_is_in_both_texts_and_all_are_in_one() -> None:
     book(meter, *everything())
     catalogue_models()  # the age of the table is shown once it has been needed
     processes = {"recorder": ChildState(up=True, restarts=0, process=PROCESS)}
-    live = expose_live([relay(0, headroom=[headroom(1, 1.0)])], processes, False)
+    told = relay(
+        0,
+        headroom=[headroom(1, 1.0)],
+        oldest_seconds={"openai": 2.5},
+        admission=admission(budgets=[budget(), budget(of_tokens=True)]),
+    )
+    live = expose_live([told], processes, False, ConfigState(taken_at_seconds=5.0))
     booked = meter.expose(False)
     heads = {
         text: {line.split()[2] for line in text.decode().splitlines() if line.startswith("# TYPE")}
         for text in (live, booked)
     }
-    told = {Source.RELAY, Source.SUPERVISOR}
-    assert heads[live] == {family.exposed for family in FAMILIES if family.source in told}
-    assert heads[booked] == {family.exposed for family in FAMILIES if family.source not in told}
+    sources = {Source.RELAY, Source.SUPERVISOR}
+    assert heads[live] == {family.exposed for family in FAMILIES if family.source in sources}
+    assert heads[booked] == {family.exposed for family in FAMILIES if family.source not in sources}
     samples(booked + live)
 
 
@@ -230,5 +350,7 @@ def everything() -> list[Entry]:
             response_bytes=1,
             attempts=[attempt(status=503), attempt(number=2, connected_ns=2, reused=True)],
         ),
+        entry(3, outcome=Outcome.REJECTED, error="limit_exceeded", attempts=[], status=429),
+        entry(4, begun={"meant_for": "first"}),
         entry(2, outcome=Outcome.CANCELLED, cost_pico=None, price="unpriced: no usage"),
     ]

@@ -56,10 +56,10 @@ def test_no_name_is_there_twice() -> None:
 
 
 def test_no_histogram_and_few_counters_name_people() -> None:
-    """A user or a team is on counters of calls, tokens and cost alone."""
+    """A user or a team is on counters alone: of calls, tokens, cost, and a team's refusals."""
     named = [family for family in FAMILIES if {"user", "team"} & set(family.labels)]
     assert {family.kind for family in named} == {Kind.COUNTER}
-    assert len(named) == 6
+    assert len(named) == 7
 
 
 def test_thresholds_are_on_edges() -> None:

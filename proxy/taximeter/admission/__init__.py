@@ -29,8 +29,10 @@ from taximeter.admission._plan import Plan, Purse, Rate, Slots, resolve
 from taximeter.admission._pressure import Level, Pressure
 from taximeter.admission._rebuild import SpentSoFar, budget_periods, load_spent
 from taximeter.admission._retry import Again, Stop
+from taximeter.admission._routes import Pool
 from taximeter.admission._store import PENDING, Admitted, MemoryStore, Pending, Store
 from taximeter.admission._ticket import Ticket
+from taximeter.admission._watch import PurseWatch, Used
 from taximeter.admission._window import window_of
 from taximeter.admission._words import (
     Counters,
@@ -72,8 +74,10 @@ __all__ = [
     "Place",
     "Plan",
     "Policy",
+    "Pool",
     "Pressure",
     "Purse",
+    "PurseWatch",
     "Queue",
     "Rate",
     "Reason",
@@ -91,6 +95,7 @@ __all__ = [
     "Ticket",
     "Tier",
     "Upstream",
+    "Used",
     "User",
     "Verdict",
     "Wait",

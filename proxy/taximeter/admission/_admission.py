@@ -36,7 +36,7 @@ from taximeter.admission._need import Need, Short
 from taximeter.admission._plan import Plan, resolve
 from taximeter.admission._pressure import Level, Pressure
 from taximeter.admission._retry import Again, Stop
-from taximeter.admission._routes import Routes
+from taximeter.admission._routes import Pool, Routes
 from taximeter.admission._store import Admitted, MemoryStore, Store
 from taximeter.admission._ticket import Step, Ticket
 from taximeter.admission._words import (
@@ -287,13 +287,22 @@ class Admission:
         """Give the calls waiting, by upstream."""
         return {name: pool.queue.waiting for name, pool in self._routes.pools.items()}
 
-    def breakers(self) -> dict[str, CircuitBreaker]:
-        """Give the breakers, by key."""
+    def pools(self) -> Mapping[str, Pool]:
+        """Give the upstreams' queues and retry budgets, by name; for looking at."""
+        return self._routes.pools
+
+    def breakers(self) -> dict[tuple[str, str], CircuitBreaker]:
+        """Give the breakers, by upstream and model."""
         return self._routes.breakers()
 
-    def gates(self) -> dict[str, Gate]:
-        """Give the gates (calls under way, limit found), by key."""
+    def gates(self) -> dict[tuple[str, str], Gate]:
+        """Give the gates (calls under way, limit found), by upstream and credential."""
         return self._routes.gates()
+
+    def overflowed(self) -> dict[str, int]:
+        """Give how often a name had to share the entry of others, by the table that was full."""
+        routes = self._routes
+        return {"routes": routes.routes.overflowed, "users": routes.users.overflowed}
 
     def read_pressure(self, readings: Mapping[str, float], now_ns: int) -> Level:
         """Take in how short this process is of what it needs (`_pressure`)."""

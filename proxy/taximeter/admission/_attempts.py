@@ -95,6 +95,7 @@ class Attempts:
             hold = hold and route.pool.config.heeds
             if hold and route.door.refused(ticket.attempt_ns, retry_after_ns, now_ns):
                 self._counters.held += 1
+                route.pool.held += 1
         if breaker is not None:
             if status is None or status >= 500:
                 breaker.failed(period, now_ns)
@@ -121,8 +122,9 @@ class Attempts:
         )
         if isinstance(decision, Again):
             self._counters.retried += 1
-        elif decision in (Stop.USER_BUDGET_SPENT, Stop.UPSTREAM_BUDGET_SPENT):
+        elif decision in route.pool.retries_refused:
             self._counters.retry_refused += 1
+            route.pool.retries_refused[decision] += 1
         return decision
 
     def resume(self, ticket: Ticket, now_ns: int) -> bool:

@@ -71,7 +71,7 @@ class CircuitBreaker:
         "_probing",
         "_proved",
         "_uniform",
-        "opened",
+        "moves",
         "state",
     )
 
@@ -80,8 +80,8 @@ class CircuitBreaker:
         self._uniform = uniform
         self._part_ns = 1
         self.state = State.CLOSED
-        self.opened = 0
-        """How often it has opened."""
+        self.moves = dict.fromkeys(State, 0)
+        """How often it has come into each state."""
         self._period = 0
         self._open_ns = int(config.open_seconds * SECOND_NS)
         self._open_until_ns = 0
@@ -161,8 +161,8 @@ class CircuitBreaker:
         self._probing = False
         self._proved = 0
         self._forget_results(now_ns // self._part_ns)
+        self.moves[self.state] += 1
         if self.state is State.OPEN:
-            self.opened += 1
             if event is Event.FAILED:
                 most = int(self._config.open_seconds_max * SECOND_NS)
                 self._open_ns = min(self._open_ns * 2, most)

@@ -41,6 +41,18 @@ class Window:
     """Part of `spent`: what was so before this book began."""
 
 
+@dataclass(slots=True)
+class Account:
+    """What one purse has used, by window, newest last."""
+
+    per: Per
+    windows: list[Window]
+    purse: Purse | None = None
+    """As it was met last; None while no call has come since the account was loaded."""
+    refused: int = 0
+    """Calls that it had no room for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Over:
     """A hard budget that has too little left."""
@@ -81,7 +93,7 @@ class Book:
     """All accounts."""
 
     def __init__(self, accounts_max: int = ACCOUNTS_MAX) -> None:
-        self._accounts: dict[str, tuple[Per, list[Window]]] = {}
+        self._accounts: dict[str, Account] = {}
         self._accounts_max = accounts_max
         self._wall = SteadyWall()
         self._windows = Windows()
@@ -103,15 +115,19 @@ class Book:
             start_ns, end_ns = self._windows.around(purse.per, wall_ns)
             account = accounts.get(purse.key)
             # Nearly always the window that was used last.
-            if account is not None and account[1][-1].start_ns == start_ns:
-                window = account[1][-1]
+            if account is not None and account.windows[-1].start_ns == start_ns:
+                window = account.windows[-1]
             else:
                 window = self._window(purse.key, purse.name, purse.per, start_ns)
+                account = accounts.get(purse.key)
+            if account is not None and account.purse is not purse:
+                account.purse = purse
             if purse.of_tokens:
                 amount = tokens
             elif pico is not None:
                 amount = pico
             elif purse.refuse_unpriced:
+                self._refused(purse)
                 return Over(purse, end_ns - wall_ns, unpriced=True)
             else:
                 amount = 0
@@ -119,6 +135,7 @@ class Book:
             # A budget that is all used up lets nothing more in, free or unpriced alike.
             if used + amount > purse.limit or used >= purse.limit:
                 if purse.hard:
+                    self._refused(purse)
                     return Over(purse, end_ns - wall_ns)
                 soft_over = (*soft_over, purse.name)
             parts.append((purse, window, amount))
@@ -134,6 +151,11 @@ class Book:
             true = tokens if purse.of_tokens else pico
             window.spent += amount if true is None else true
 
+    def _refused(self, purse: Purse) -> None:
+        account = self._accounts.get(purse.key)
+        if account is not None:
+            account.refused += 1
+
     def _window(self, key: str, name: str, per: Per, start_ns: int) -> Window:
         account = self._accounts.get(key)
         if account is None:
@@ -142,8 +164,8 @@ class Book:
                 key = key_of("purse", "others", name)
                 account = self._accounts.get(key)
             if account is None:
-                account = self._accounts[key] = (per, [])
-        windows = account[1]
+                account = self._accounts[key] = Account(per, [])
+        windows = account.windows
         for window in reversed(windows):
             if window.start_ns == start_ns:
                 return window
@@ -168,26 +190,40 @@ class Book:
     def snapshot(self) -> list[Standing]:
         """Give every account's windows."""
         return [
-            Standing(key, per, window.start_ns, window.spent, window.reserved)
-            for key, (per, windows) in self._accounts.items()
-            for window in windows
+            Standing(key, account.per, window.start_ns, window.spent, window.reserved)
+            for key, account in self._accounts.items()
+            for window in account.windows
         ]
 
     def standing(self, purse: Purse, now_ns: int, wall_ns: int) -> Standing:
         """Give what a purse has used of its present window."""
         start_ns, _ = self._windows.around(purse.per, self._wall.believe(wall_ns, now_ns))
-        for window in self._accounts.get(purse.key, (purse.per, []))[1]:
+        account = self._accounts.get(purse.key)
+        for window in account.windows if account is not None else ():
             if window.start_ns == start_ns:
                 return Standing(purse.key, purse.per, start_ns, window.spent, window.reserved)
         return Standing(purse.key, purse.per, start_ns, 0, 0)
+
+    def keys(self) -> list[str]:
+        """Give the keys of all accounts."""
+        return list(self._accounts)
+
+    def account(self, key: str) -> Account | None:
+        """Give an account, for looking at."""
+        return self._accounts.get(key)
+
+    def ends_ns(self, per: Per, now_ns: int, wall_ns: int) -> int:
+        """Give the time until the present window of that length is over."""
+        wall_ns = self._wall.believe(wall_ns, now_ns)
+        return self._windows.around(per, wall_ns)[1] - wall_ns
 
     def sweep(self, now_ns: int, wall_ns: int) -> int:
         """Forget accounts whose every window is over and settled; give how many that were."""
         wall_ns = self._wall.believe(wall_ns, now_ns)
         gone = []
-        for key, (per, windows) in self._accounts.items():
-            start_ns, _ = self._windows.around(per, wall_ns)
-            if all(not each.reserved and each.start_ns < start_ns for each in windows):
+        for key, account in self._accounts.items():
+            start_ns, _ = self._windows.around(account.per, wall_ns)
+            if all(not each.reserved and each.start_ns < start_ns for each in account.windows):
                 gone.append(key)
         for key in gone:
             del self._accounts[key]

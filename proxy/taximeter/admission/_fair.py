@@ -228,6 +228,18 @@ class FairQueue:
         if self._dead > _DEAD_MIN + self.waiting:
             self._sweep()
 
+    def oldest_ns(self) -> int | None:
+        """Give since when the call waits that has waited longest. Looks at all lanes: O(n)."""
+        return min(
+            (
+                next(iter(lane.line.values())).since_ns
+                for flow in self._flows.values()
+                for lane in flow.lanes.values()
+                if lane.line
+            ),
+            default=None,
+        )
+
     def expired(self, now_ns: int) -> list[tuple[Waiter, str]]:
         """Take out the calls whose deadline has come, in that order.
 

@@ -34,6 +34,11 @@ def key_of(*parts: str) -> str:
     return _SEPARATOR.join(part.replace(_SEPARATOR, "\x1e") for part in parts)
 
 
+def key_parts(key: str) -> list[str]:
+    """Give the parts that a key was made of."""
+    return key.split(_SEPARATOR)
+
+
 @dataclass(frozen=True, slots=True)
 class Rate:
     """A number of requests or of tokens in a period. See `_rate` for how it is kept."""
@@ -83,6 +88,16 @@ class Purse:
     of_tokens: bool
     hard: bool
     refuse_unpriced: bool
+
+    @property
+    def scope(self) -> str:
+        """Whose kind of budget it is: `user`, `tier`, `team` or `key`."""
+        return self.name.partition(".")[0]
+
+    @property
+    def holder(self) -> str:
+        """Whose it is, by name."""
+        return key_parts(self.key)[-1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -110,6 +110,11 @@ class RetryBudget:
         self._refill(now_ns)
         return self._left >= _MICRO
 
+    def share_left(self, now_ns: int) -> float:
+        """Give what is left as a share of what is there at a start: from 0 to 1, no more."""
+        self._refill(now_ns)
+        return max(0.0, min(1.0, self._left / (self._floor or SAVED_MAX * _MICRO)))
+
     def take(self) -> None:
         """Take one retry out. Ask `has` first."""
         self._left -= _MICRO

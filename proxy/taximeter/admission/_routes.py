@@ -19,8 +19,8 @@ from taximeter.admission._door import Door, Gate
 from taximeter.admission._fair import FairQueue
 from taximeter.admission._guess import OutputGuess
 from taximeter.admission._model import Upstream
-from taximeter.admission._plan import Plan, key_of
-from taximeter.admission._retry import RetryBudget
+from taximeter.admission._plan import Plan, key_of, key_parts
+from taximeter.admission._retry import RetryBudget, Stop
 from taximeter.admission._words import SECOND_NS
 
 ROUTES_MAX = 4096
@@ -101,13 +101,26 @@ class Pace:
 class Pool:
     """One upstream."""
 
-    __slots__ = ("config", "name", "pace", "queue", "ratio_micro", "retries")
+    __slots__ = (
+        "config",
+        "held",
+        "name",
+        "pace",
+        "queue",
+        "ratio_micro",
+        "retries",
+        "retries_refused",
+    )
 
     def __init__(self, name: str, config: Upstream, now_ns: int) -> None:
         self.name = name
         self.queue = FairQueue(config.queue.size)
         self.pace = Pace()
         self.retries = RetryBudget(config.retry.budget_floor, now_ns)
+        self.retries_refused = {Stop.USER_BUDGET_SPENT: 0, Stop.UPSTREAM_BUDGET_SPENT: 0}
+        """Retries not made, by whose budget was spent."""
+        self.held = 0
+        """Times that an answer of its own closed a door for a while."""
         self.set(config)
 
     def set(self, config: Upstream) -> None:
@@ -210,10 +223,16 @@ class Routes:
         """Make a user's retry budget; look in `users` first."""
         return self.users.make(user, "\x1fothers", lambda _: RetryBudget(floor, now_ns), now_ns)
 
-    def breakers(self) -> dict[str, CircuitBreaker]:
-        """Give the breakers by key, for showing."""
-        return dict(self._breakers)
+    def breakers(self) -> dict[tuple[str, str], CircuitBreaker]:
+        """Give the breakers by upstream and model, for showing; '' is the one that is shared."""
+        return {_named(key): breaker for key, breaker in self._breakers.items()}
 
-    def gates(self) -> dict[str, Gate]:
-        """Give the gates by key, for showing."""
-        return dict(self._gates)
+    def gates(self) -> dict[tuple[str, str], Gate]:
+        """Give the gates by upstream and credential, for showing."""
+        return {_named(key): gate for key, gate in self._gates.items()}
+
+
+def _named(key: str) -> tuple[str, str]:
+    """Give the upstream, and the model or credential, that a key of this module is made of."""
+    parts = key_parts(key)
+    return parts[1], parts[2]

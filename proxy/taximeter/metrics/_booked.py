@@ -236,6 +236,37 @@ UNPRICED = TABLE.counter(
     *_MODEL,
     "reason",
 )
+ADMISSIONS = TABLE.counter(
+    Source.CALLS,
+    "taximeter_admissions",
+    "Calls by what admission decided: let go `at_once`, let go after a wait (`queued`), or "
+    "`refused`.",
+    "upstream",
+    "decision",
+)
+REFUSED = TABLE.counter(
+    Source.CALLS,
+    "taximeter_rejected",
+    "Calls that we refused, by reason: the code in the error.",
+    "upstream",
+    "reason",
+)
+THROTTLED = TABLE.counter(
+    Source.CALLS,
+    "taximeter_throttled",
+    "Calls refused by a limit or a budget that stands over the caller, by its team and the reason.",
+    "team",
+    "reason",
+)
+FALLBACKS = TABLE.counter(
+    Source.CALLS,
+    "taximeter_fallbacks",
+    "Calls that went to another upstream than the one they were for, by what that did: it "
+    "`answered` or `failed`.",
+    "from_upstream",
+    "to_upstream",
+    "result",
+)
 ATTEMPTS = TABLE.counter(
     Source.CALLS,
     "taximeter_attempts",

@@ -13,10 +13,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from taximeter.metrics import _booked, _running
+from taximeter.metrics import _admitting, _booked, _running
 from taximeter.metrics._family import Family
 
-FAMILIES: Final[tuple[Family, ...]] = (*_booked.TABLE.families, *_running.TABLE.families)
+FAMILIES: Final[tuple[Family, ...]] = (
+    *_booked.TABLE.families,
+    *_running.TABLE.families,
+    *_admitting.TABLE.families,
+)
 """Every family, in the order in which it is exposed."""
 
 BY_NAME: Final = {family.name: family for family in FAMILIES}

@@ -6,8 +6,9 @@ import platform
 from collections.abc import Mapping, Sequence
 
 import taximeter
-from taximeter.live import ChildState, Headroom, RelayState
+from taximeter.live import ChildState, ConfigState, Headroom, RelayState
 from taximeter.metrics import _running as families
+from taximeter.metrics._draw_admission import draw_admission
 from taximeter.metrics._exposition import Picture
 from taximeter.metrics._family import SECOND
 from taximeter.metrics._names import shown
@@ -17,7 +18,10 @@ HEADROOMS_MAX = 1_000
 
 
 def expose_live(
-    relays: Sequence[RelayState], processes: Mapping[str, ChildState], openmetrics: bool
+    relays: Sequence[RelayState],
+    processes: Mapping[str, ChildState],
+    openmetrics: bool,
+    config: ConfigState | None = None,
 ) -> bytes:
     """Give what relays and the supervisor know, without OpenMetrics' closing line.
 
@@ -25,12 +29,16 @@ def expose_live(
         relays: the newest state of each relay that runs.
         processes: all processes by name, those that are down included.
         openmetrics: the format; else Prometheus' text format 0.0.4.
+        config: what became of the configuration.
     """
     picture = Picture()
     for relay in relays:
         _draw_relay(picture, relay)
     _draw_headroom(picture, [each for relay in relays for each in relay.headroom])
     picture.set(families.BUILD, 1, taximeter.__version__, platform.python_version())
+    if config is not None:
+        picture.set(families.CONFIG_GOOD, int(config.is_good))
+        picture.set(families.CONFIG_TIME, config.taken_at_seconds)
     for name, child in processes.items():
         picture.set(families.UP, int(child.up), name)
         picture.set(families.RESTARTS, child.restarts, name)
@@ -48,6 +56,8 @@ def _draw_relay(picture: Picture, relay: RelayState) -> None:
     process = f"relay-{relay.worker}"
     for upstream, calls in relay.in_flight.items():
         picture.set(families.IN_FLIGHT, calls, process, upstream)
+    for upstream, seconds in relay.oldest_seconds.items():
+        picture.set(families.IN_FLIGHT_OLDEST, seconds, process, upstream)
     for outcome, calls in relay.outcomes.items():
         picture.set(families.RELAYED, calls, process, outcome)
     for family, value in (
@@ -70,6 +80,7 @@ def _draw_relay(picture: Picture, relay: RelayState) -> None:
         picture.set(families.POOL, pool.in_use, process, upstream, "in_use")
         picture.set(families.POOL, pool.idle, process, upstream, "idle")
         picture.set(families.POOL_WAITING, pool.waiting, process, upstream)
+    draw_admission(picture, process, relay.admission)
     lag = relay.loop_lag
     if len(lag.buckets) == len(families.LOOP_LAG.edges) + 1:
         bins = {**picture.bins.get(families.LOOP_LAG, {})}

@@ -27,7 +27,8 @@ from taximeter.metrics._families import FAMILIES
 from taximeter.metrics._family import SECOND, Source
 from taximeter.metrics._names import Arrivals, Arriving, Names
 from taximeter.metrics._series import Series, Staged
-from taximeter.metrics._tally import BUDGET_STAGES, Rules, Tally
+from taximeter.metrics._tally import BUDGET_STAGES, DECISIONS, Rules, Tally
+from taximeter.metrics._words import ROOMLESS
 from taximeter.pricing import catalogue_models, newest_price_ns
 from taximeter.settings import Settings
 
@@ -158,6 +159,13 @@ class Meter:
         held = [(name, stage) for name in self._settings.upstreams for stage in BUDGET_STAGES]
         zero(_booked.BUDGETED, *held)
         zero(_booked.OVER_BUDGET, *held)
+        for name, upstream in self._settings.upstreams.items():
+            zero(_booked.ADMISSIONS, *((name, each) for each in DECISIONS))
+            zero(_booked.REFUSED, *((name, reason) for reason in ROOMLESS))
+            zero(
+                _booked.FALLBACKS,
+                *((name, to, each) for to in upstream.fallback for each in ("answered", "failed")),
+            )
 
 
 def _rules(settings: Settings) -> Rules:

@@ -138,6 +138,13 @@ IN_FLIGHT = TABLE.gauge(
     "process",
     "upstream",
 )
+IN_FLIGHT_OLDEST = TABLE.gauge(
+    Source.RELAY,
+    "taximeter_in_flight_oldest_seconds",
+    "Age of the oldest call under way.",
+    "process",
+    "upstream",
+)
 CONNECTIONS = TABLE.gauge(
     Source.RELAY, "taximeter_client_connections", "Connections of clients.", "process"
 )
@@ -246,6 +253,17 @@ RATE_TOLD = TABLE.gauge(
 
 BUILD = TABLE.family(
     Kind.INFO, Source.SUPERVISOR, "taximeter_build", "What runs.", "version", "python"
+)
+CONFIG_GOOD = TABLE.gauge(
+    Source.SUPERVISOR,
+    "taximeter_config_last_reload_successful",
+    "1 if the configuration was taken when it was last to be read; 0 if the one before still "
+    "holds because the file cannot be.",
+)
+CONFIG_TIME = TABLE.gauge(
+    Source.SUPERVISOR,
+    "taximeter_config_last_reload_success_timestamp_seconds",
+    "When the configuration in effect was taken, seconds since the epoch.",
 )
 UP = TABLE.gauge(
     Source.SUPERVISOR,

@@ -32,9 +32,11 @@ class Table:
         """Put a counter down, without `_total`."""
         return self.family(Kind.COUNTER, source, name, help_text, *labels, scale=scale)
 
-    def gauge(self, source: Source, name: str, help_text: str, *labels: str) -> Family:
+    def gauge(
+        self, source: Source, name: str, help_text: str, *labels: str, scale: int = 1
+    ) -> Family:
         """Put a gauge down."""
-        return self.family(Kind.GAUGE, source, name, help_text, *labels)
+        return self.family(Kind.GAUGE, source, name, help_text, *labels, scale=scale)
 
     def seconds(
         self, source: Source, name: str, help_text: str, edges: tuple[int, ...], *labels: str

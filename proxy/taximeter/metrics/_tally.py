@@ -13,15 +13,18 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from taximeter.call import Attempt, Closed, Fact, Stage
+from taximeter.call import Attempt, Closed, Fact, Outcome, Stage
 from taximeter.metrics import _booked as families
 from taximeter.metrics._family import SECOND, Family
 from taximeter.metrics._names import OTHER, Arriving
 from taximeter.metrics._series import Deltas, Exemplar, Labels, add
 from taximeter.metrics._sums import count_sums
 from taximeter.metrics._words import (
+    ADMISSION_REFUSALS,
     FINISHES,
     GEN_AI_PROVIDERS,
+    OUR_ERRORS,
+    THROTTLES,
     error_of,
     result_of,
     unpriced_reason,
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 BUDGET_STAGES = ("network", "queue", "first_token", "output_token", "settle")
 _NETWORK, _QUEUE, _FIRST_TOKEN, _OUTPUT_TOKEN, _SETTLE = range(len(BUDGET_STAGES))
+DECISIONS = ("at_once", "queued", "refused")
 _BEFORE_FIRST_TOKEN = (
     Stage.RECEIVE,
     Stage.QUEUE,
@@ -111,6 +115,8 @@ class Tally:
         self._arriving = arriving
         self._alike: dict[tuple[object, ...], _Like] = {}
         self._stages: dict[str, dict[Stage, list[int]]] = {}
+        self._throttled: dict[tuple[str, str], int] = {}
+        self._admissions = self.deltas.counter(families.ADMISSIONS)
         self._attempts = self.deltas.counter(families.ATTEMPTS)
         self._connections = self.deltas.counter(families.UPSTREAM_CONNECTIONS)
         self._body_bytes = self.deltas.counter(families.BODY_BYTES)
@@ -125,6 +131,9 @@ class Tally:
         for alike in self._alike.values():
             self._count_alike(alike)
         count_sums(self.deltas, self._arriving, committed)
+        for (team, reason), calls in self._throttled.items():
+            labels = (self._arriving.teams.label(team), reason)
+            add(self.deltas.counter(families.THROTTLED), labels, calls)
         self._count_overflow()
         return self.deltas
 
@@ -154,6 +163,7 @@ class Tally:
         for fact in closed.facts:
             add(self._facts, (str(fact),), 1)
             fetched = fetched or fact == Fact.FETCHED
+        self._count_admission(closed, upstream)
         if closed.stages:
             self._count_time(entry, alike)
         if closed.attempts:
@@ -182,6 +192,25 @@ class Tally:
         elif cost is None and entry.price != _DEFERRED:
             unpriced = self.deltas.counter(families.UNPRICED)
             add(unpriced, (*alike.model, unpriced_reason(entry.price)), 1)
+
+    def _count_admission(self, closed: Closed, upstream: str) -> None:
+        """Count what admission made of a call, and where else it went."""
+        code = closed.error
+        if closed.outcome is Outcome.REJECTED:
+            reason = code if code in OUR_ERRORS else OTHER
+            add(self.deltas.counter(families.REFUSED), (upstream, reason), 1)
+            if code in ADMISSION_REFUSALS:
+                add(self._admissions, (upstream, "refused"), 1)
+            if code in THROTTLES:
+                team = closed.opened.team or ""
+                self._throttled[team, reason] = self._throttled.get((team, reason), 0) + 1
+        elif closed.attempts:
+            waited = closed.stages.get(Stage.QUEUE)
+            add(self._admissions, (upstream, "queued" if waited else "at_once"), 1)
+        meant_for = closed.opened.meant_for
+        if meant_for is not None:
+            result = "answered" if closed.outcome is Outcome.COMPLETED else "failed"
+            add(self.deltas.counter(families.FALLBACKS), (meant_for, upstream, result), 1)
 
     def _like(self, closed: Closed) -> _Like:
         opened = closed.opened

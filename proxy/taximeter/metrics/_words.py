@@ -61,6 +61,31 @@ OUR_ERRORS: Final = {
 """Our own codes, and whose doing each is: those of the relay's table, which a test compares, and
 those under which the recorder books what a dead worker left."""
 
+THROTTLES: Final = frozenset(
+    {
+        "input_tokens_exceeded",
+        "output_tokens_exceeded",
+        "output_tokens_unlimited",
+        "budget_exceeded",
+        "price_unknown",
+        "limit_too_small",
+        "limit_exceeded",
+    }
+)
+"""Refusals by what stands over the caller: its tier, its limits, its budgets."""
+
+ADMISSION_REFUSALS: Final = THROTTLES | {
+    "queue_full",
+    "queue_deadline_unreachable",
+    "queue_timeout",
+    "breaker_open",
+    "overloaded",
+}
+"""Refusals of admission's."""
+
+ROOMLESS: Final = ("breaker_open", "queue_deadline_unreachable", "queue_full", "queue_timeout")
+"""Refusals that page: series that begin at 0, so that their first step is seen."""
+
 UPSTREAM_ERRORS: Final = {
     # OpenAI and those who speak its language.
     "context_length_exceeded": CLIENT,

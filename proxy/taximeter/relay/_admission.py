@@ -27,6 +27,7 @@ from taximeter.admission import (
     MemoryStore,
     Over,
     Policy,
+    PurseWatch,
     Refuse,
     Request,
     Short,
@@ -36,9 +37,12 @@ from taximeter.admission import (
     Verdict,
     Wait,
 )
+from taximeter.relay._admission_state import admission_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from taximeter.live import AdmissionState
 
 _now = time.monotonic_ns
 TICK_SECONDS_MIN = 0.001
@@ -66,6 +70,7 @@ class AdmissionDriver:
     ) -> None:
         self.admission = Admission(policy, random.random, store)
         self._call_later = call_later
+        self._watch = PurseWatch()
         self._waiting: dict[Ticket, Waiting] = {}
         self._effects: deque[Effect] = deque()
         self._is_busy = False
@@ -126,6 +131,10 @@ class AdmissionDriver:
     def read_pressure(self, readings: Mapping[str, float]) -> None:
         """Take in how short this process is of what it needs: shares, 1 is full."""
         self.admission.read_pressure(readings, _now())
+
+    def state(self, tiers: Iterable[str]) -> AdmissionState:
+        """Tell how admission stands; `tiers` has the tier of each call that was let go."""
+        return admission_state(self.admission, self._watch, tiers, _now(), time.time_ns())
 
     def close(self) -> None:
         """Wake up no more."""

@@ -153,6 +153,7 @@ class Admitting(Answering):
         if not self._limit_output(go.ticket.plan.tier):
             return
         if go.over_budget:
+            self._facts.add(Fact.OVER_BUDGET)
             self._told += b"x-taximeter-over-budget: %b\r\n" % ", ".join(go.over_budget).encode()
         self._go(ATTEMPTING)
         self._usage_asked = self._request.can_ask_usage
@@ -176,6 +177,7 @@ class Admitting(Answering):
             self._refuse(Refused("output_tokens_exceeded"))
             return False
         if changed:
+            self._facts.add(Fact.OUTPUT_CLAMPED)
             self._told += b"x-taximeter-output-tokens-max: %d\r\n" % tokens_max
         return True
 
@@ -373,6 +375,17 @@ class Admitting(Answering):
     def is_between_attempts(self) -> bool:
         """Whether it waits, for its turn or for its next attempt: nothing is under way upstream."""
         return self._retry_timer is not None or self.phase is ADMITTING
+
+    @property
+    def tier_in_use(self) -> str | None:
+        """The tier that it goes by, from when it was let go until it has ended."""
+        ticket = self._ticket
+        return None if ticket is None or self.phase is ADMITTING else ticket.plan.tier_name
+
+    @property
+    def age_ns(self) -> int:
+        """Time since it came."""
+        return _now() - self._started_ns
 
 
 _UNKNOWN = Spent()

@@ -46,7 +46,12 @@ def rerouted(intake: Intake, upstream: Upstream) -> Intake:
     without_credentials(made.head)
     made.target = without_key(made.route.raw_target)
     made.credential_line = upstream.credential_line(intake.route.dialect.name)
-    made.opened = replace(intake.opened, upstream=upstream.name, provider=upstream.provider)
+    made.opened = replace(
+        intake.opened,
+        upstream=upstream.name,
+        provider=upstream.provider,
+        meant_for=intake.opened.meant_for or intake.opened.upstream,
+    )
     made.forget_starts()
     return made
 

@@ -159,7 +159,10 @@ class Request:
         self.upstream = intake.upstream
         if self._opened is not None:
             self._opened = replace(
-                self._opened, upstream=intake.opened.upstream, provider=intake.opened.provider
+                self._opened,
+                upstream=intake.opened.upstream,
+                provider=intake.opened.provider,
+                meant_for=intake.opened.meant_for,
             )
 
     @property

@@ -46,7 +46,15 @@ class LoopLag:
 
 def state_of(worker: RelayWorker, process: ProcessState) -> RelayState:
     """Tell how a worker stands."""
-    in_flight = Tally(exchange.upstream_name for exchange in worker.exchanges)
+    in_flight: Tally[str] = Tally()
+    oldest_seconds: dict[str, float] = {}
+    tiers: list[str] = []
+    for exchange in worker.exchanges:
+        upstream, seconds = exchange.upstream_name, exchange.age_ns / 1e9
+        in_flight[upstream] += 1
+        oldest_seconds[upstream] = max(seconds, oldest_seconds.get(upstream, 0.0))
+        if exchange.tier_in_use is not None:
+            tiers.append(exchange.tier_in_use)
     snapshots = worker.snapshots
     books, counter = worker.books, worker.counter
     return RelayState(
@@ -54,6 +62,7 @@ def state_of(worker: RelayWorker, process: ProcessState) -> RelayState:
         process=process,
         loop_lag=worker.loop_lag.seen,
         in_flight=dict(in_flight),
+        oldest_seconds=oldest_seconds,
         connections=len(worker.clients),
         outcomes={str(outcome): count for outcome, count in worker.outcomes.items()},
         unparsed=worker.unparsed,
@@ -69,6 +78,7 @@ def state_of(worker: RelayWorker, process: ProcessState) -> RelayState:
         pools=_pools(worker),
         headroom=worker.headroom.known(time.monotonic_ns(), time.time_ns() / 1e9),
         has_journal=books.has_journal,
+        admission=worker.admission.state(tiers),
     )
 
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 
 from taximeter.console import Console
-from taximeter.live import ChildState
+from taximeter.live import ChildState, ConfigState
 from taximeter.metrics import expose_live
 from taximeter.serve._children import Child
 from taximeter.serve._process import read_process
@@ -113,6 +113,7 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._hurry = False
         self._told_at = 0.0
+        self._config = ConfigState(taken_at_seconds=time.time_ns() / 1e9)
 
     @property
     def ready(self) -> bool:
@@ -161,7 +162,8 @@ class Supervisor:
         processes[self.recorder.name] = self.recorder.seen(up=recorded is not None)
         own = read_process(os.getpid())
         processes["supervisor"] = ChildState(up=True, restarts=0, process=own)
-        live = expose_live([state for state in relays.values() if state], processes, openmetrics)
+        states = [state for state in relays.values() if state]
+        live = expose_live(states, processes, openmetrics, self._config)
         return live + (recorded or b"") + (b"# EOF\n" if openmetrics else b"")
 
     async def run(self) -> int:
@@ -197,6 +199,7 @@ class Supervisor:
         try:
             settings = self._reread()
         except SettingsError as error:
+            self._config.is_good = False
             log.error("The configuration was not reloaded; the one before stays. %s", error)
             return
         for key in _FIXED:
@@ -206,6 +209,7 @@ class Supervisor:
         self.settings = settings.model_copy(update=kept)
         for child in (*self.relays, self.recorder):
             child.send(self.settings)
+        self._config = ConfigState(taken_at_seconds=time.time_ns() / 1e9)
         log.info("The configuration was reloaded.")
 
     async def _drain(self) -> int:

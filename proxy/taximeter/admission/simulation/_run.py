@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from taximeter.admission._admission import Admission
 from taximeter.admission._attempts import Answer
+from taximeter.admission._breaker import State
 from taximeter.admission._ticket import Ticket
 from taximeter.admission._words import SECOND_NS, Effect, Go, Refuse, Request, Spent, Wait
 from taximeter.admission.simulation._report import Report, UserReport
@@ -69,7 +70,7 @@ class _Simulation:
             what()
             self._set_tick()
         self.report.breaker_opened = sum(
-            breaker.opened for breaker in self.admission.breakers().values()
+            breaker.moves[State.OPEN] for breaker in self.admission.breakers().values()
         )
         self.report.server_refusals = self.server.refusals
         return self.report
