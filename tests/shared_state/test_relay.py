@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 
 from tests.relay.bench import Line, bench
 from tests.relay.test_admission import answer, ask, fetch
-from tests.support.redis import RedisServer
 
 
 async def test_two_workers_have_ten_slots_between_them(tmp_path: Path, redis_url: str) -> None:

@@ -36,7 +36,7 @@ from taximeter.admission._words import (
 _CAUTION = 1.1
 """A call is let wait only if its estimated wait is within its deadline by this factor."""
 _ASKING_NS = SECOND_NS // 10
-"""What a call gets for being asked about, however short its wait. Twice a store's usual deadline."""
+"""What a call gets for being asked about, however short its wait: twice a usual deadline."""
 _NEVER_SENT = Spent(sent=False)
 
 

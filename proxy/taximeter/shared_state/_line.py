@@ -148,10 +148,10 @@ class Line:
                 await client.script_load(script.text)
         async with asyncio.timeout(self._deadline_seconds):
             await client.ping()
-        steps = self._store.first_steps()
-        while steps:
-            await self._exchange(client, steps[:BATCH_STEPS_MAX], steps[BATCH_STEPS_MAX:])
-            del steps[:BATCH_STEPS_MAX]
+        while steps := self._store.owed_steps():
+            while steps:
+                await self._exchange(client, steps[:BATCH_STEPS_MAX], steps[BATCH_STEPS_MAX:])
+                del steps[:BATCH_STEPS_MAX]
         self._store.up()
         self._is_up.set()
         log.info("Limits and budgets are counted in Redis.")

@@ -7,7 +7,7 @@ a queue, in order. The line takes it from there in batches and says what came of
     next_steps  -> what to send now, in order
     done        an answer has come
     down        none will: asks are decided here, what was spent is owed
-    first_steps -> what to send when there is a line again; then `up`
+    owed_steps  -> what to send when there may be a line again; then `up`
 
 Three things must survive a line that breaks in the middle, when nobody knows what was done:
 
@@ -241,8 +241,7 @@ class RedisStore:
 
     def _send(self, step: Settle) -> None:
         if self.stats.is_local:
-            self._done_with(step)
-            self._owe(step)
+            self._failed(step, 0)
         else:
             self._enqueue(step)
 
@@ -259,9 +258,11 @@ class RedisStore:
             steps.append(step)
         return steps
 
-    def first_steps(self) -> list[Step]:
-        """Give what must be sent before all else when the line is up again."""
-        steps: list[Step] = [*self.beats(), *self._again]
+    def owed_steps(self) -> list[Step]:
+        """Give the bookings that must be sent before there is a line again. While they are on
+        their way more may come: ask until there are none.
+        """
+        steps: list[Step] = [*self._again]
         self._again.clear()
         for key, spent in self._owed.items():
             self._booking += 1
@@ -281,8 +282,9 @@ class RedisStore:
         return list(beats(slots, windows))
 
     def up(self) -> None:
-        """Go by Redis from now on."""
+        """Go by Redis from now on. What is held here is the first that it is told."""
         self.stats.is_local = False
+        self._queue.extend(self.beats())
 
     def down(self, sent: Iterable[Step], now_ns: int) -> None:
         """Go by this process' share from now on, and decide about all who wait for an answer.
@@ -294,7 +296,8 @@ class RedisStore:
             self.stats.outages += 1
         self._tight.clear()
         for step in sent:
-            self._doubt(step)
+            if isinstance(step, Ask):
+                self._doubt(step)
             self._failed(step, now_ns)
         while self._queue:
             self._failed(self._queue.popleft(), now_ns)
@@ -310,6 +313,7 @@ class RedisStore:
     def _failed(self, step: Step, now_ns: int) -> None:
         if isinstance(step, Settle):
             self._done_with(step)
+            self._doubt(step)
             if step.booking:
                 spent = [(key, 0, amount) for key, _, amount in step.windows]
                 self._again.append(Settle(spent, [], [], step.booking))

@@ -1,0 +1,331 @@
+"""What happens to calls, slots and budgets when Redis is slow, gone, deaf or has lost all."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from redis.asyncio import Redis
+
+from taximeter.admission import Admitted, Budget, Limits, Over, Plan, Spent
+from tests.relay.bench import Line as UpstreamLine
+from tests.relay.bench import bench
+from tests.relay.test_admission import answer, ask, fetch
+from tests.shared_state.chaos import Chaos, chaos
+from tests.shared_state.hands import Hands, hands, plan_of, until
+
+DEADLINE_SECONDS = 0.1
+SLACK_SECONDS = 0.15
+"""What a busy machine may add."""
+
+
+@pytest.fixture
+async def bad_line(redis_url: str) -> AsyncIterator[Chaos]:
+    """A line that can be broken, to this test's database."""
+    async with chaos(urlsplit(redis_url).port or 0) as made:
+        yield made
+
+
+def through(line: Chaos, redis_url: str) -> str:
+    """Give the URL of the test's database by way of the line."""
+    return line.url(int(urlsplit(redis_url).path[1:]))
+
+
+async def spent_of(redis_url: str) -> int:
+    """Give what Redis has as spent, all in all."""
+    async with Redis.from_url(redis_url) as redis:
+        found = [int(await redis.hget(key, "s") or 0) async for key in redis.scan_iter("t:purse*")]
+        return sum(found)
+
+
+async def slots_of(redis_url: str) -> int:
+    """Give how many slots Redis has as taken."""
+    async with Redis.from_url(redis_url) as redis:
+        total = 0
+        async for key in redis.scan_iter("t:slots*"):
+            fields = await redis.hgetall(key)
+            total += sum(int(value) for name, value in fields.items() if name.startswith(b"n:"))
+        return total
+
+
+async def timed_admit(each: Hands, plan: Plan, pico: int = 0) -> tuple[float, object]:
+    """Ask for a call; give how long that took, and what came of it."""
+    began = time.monotonic()
+    _, found = await each.admit(plan, pico=pico)
+    return time.monotonic() - began, found
+
+
+async def test_a_slow_redis_costs_a_call_its_deadline_and_then_nothing(
+    redis_url: str, bad_line: Chaos
+) -> None:
+    """D10: answers kept back for 30 s: those who wait go on at the deadline, others at once."""
+    plan = plan_of(upstream=Limits(concurrency=10))
+    url = through(bad_line, redis_url)
+    async with hands(url, share=0.5, deadline_seconds=DEADLINE_SECONDS) as each:
+        bad_line.delay_seconds = 30.0
+        first = await asyncio.gather(*(timed_admit(each, plan) for _ in range(3)))
+        assert all(seconds < DEADLINE_SECONDS + SLACK_SECONDS for seconds, _ in first)
+        assert each.store.stats.is_local
+        assert each.store.stats.outages == 1
+        for _ in range(2):
+            seconds, found = await timed_admit(each, plan)
+            assert seconds < 0.05
+            assert isinstance(found, Admitted)
+            assert found.taken
+        _, found = await each.admit(plan)
+        assert isinstance(found, Admitted)
+        assert not found.taken  # five are this worker's share of ten
+
+
+async def test_without_redis_from_the_start_calls_go_by_their_share(redis_url: str) -> None:
+    """D10: a worker starts, and relays, with nobody there to count."""
+    plan = plan_of(upstream=Limits(concurrency=4), budgets=(Budget(pico=100),))
+    began = time.monotonic()
+    async with hands("redis://127.0.0.1:9/0", share=0.5, is_up=False) as each:
+        assert time.monotonic() - began < 2.0
+        _, found = await each.admit(plan, pico=30)
+        assert isinstance(found, Admitted)
+        assert found.taken
+        _, over = await each.admit(plan, pico=30)
+        assert isinstance(over, Over)  # half of the budget is this worker's share
+
+
+async def test_what_was_spent_in_an_outage_is_booked_once_it_is_over(
+    redis_url: str, bad_line: Chaos
+) -> None:
+    """D10, O5: a call that began before, and one that began in it, both count for all others."""
+    plan = plan_of(upstream=Limits(concurrency=4), budgets=(Budget(pico=1000),))
+    url = through(bad_line, redis_url)
+    async with hands(url, share=0.5) as each, hands(redis_url) as other:
+        before, found_before = await each.admit(plan, pico=100)
+        bad_line.cut()
+        await until(lambda: each.store.stats.is_local)
+        during, found_during = await each.admit(plan, pico=100)
+        assert isinstance(found_before, Admitted)
+        assert isinstance(found_during, Admitted)
+        each.settle(plan, before, found_before, Spent(tokens=1, pico=11))
+        each.settle(plan, during, found_during, Spent(tokens=1, pico=22))
+        bad_line.mend()
+        await until(lambda: not each.store.stats.is_local)
+        await each.sent()
+        assert await spent_of(redis_url) == 33
+        assert await slots_of(redis_url) == 0
+        _, found = await other.admit(plan, pico=967)
+        assert isinstance(found, Admitted)
+        _, found = await other.admit(plan, pico=1)
+        assert isinstance(found, Over)
+
+
+async def test_a_booking_nobody_answered_counts_once(redis_url: str, bad_line: Chaos) -> None:
+    """O5: Redis books and its answer is lost: the booking is sent again and not booked again."""
+    plan = plan_of(budgets=(Budget(pico=1000),))
+    url = through(bad_line, redis_url)
+    async with hands(url, deadline_seconds=DEADLINE_SECONDS) as each:
+        need, found = await each.admit(plan, pico=100)
+        assert isinstance(found, Admitted)
+        bad_line.deaf = True
+        each.settle(plan, need, found, Spent(tokens=1, pico=70))
+        await until(lambda: each.store.stats.is_local)
+        assert await spent_of(redis_url) == 70
+        bad_line.mend()
+        await until(lambda: not each.store.stats.is_local)
+        await each.sent()
+        assert await spent_of(redis_url) == 70
+
+
+async def test_what_was_taken_unheard_comes_back(redis_url: str, bad_line: Chaos) -> None:
+    """O7: Redis gives a slot and a reservation and its answer is lost: the next beat says so."""
+    plan = plan_of(upstream=Limits(concurrency=1), budgets=(Budget(pico=100),))
+    url = through(bad_line, redis_url)
+    async with hands(url, deadline_seconds=DEADLINE_SECONDS, share=1.0) as each:
+        bad_line.deaf = True
+        need, found = await each.admit(plan, pico=100)
+        assert isinstance(found, Admitted)
+        each.settle(plan, need, found, Spent(sent=False))  # decided and ended without Redis
+        assert await slots_of(redis_url) == 1
+        bad_line.mend()
+        await until(lambda: not each.store.stats.is_local)
+        await each.sent()
+        assert await slots_of(redis_url) == 0
+        _, found = await each.admit(plan, pico=100)
+        assert isinstance(found, Admitted)
+        assert found.taken
+
+
+async def test_many_at_once_near_a_cap_pass_it_by_nothing(redis_url: str) -> None:
+    """O5: 64 calls at once by two workers, room for 10: ten go, and what is spent is the cap."""
+    plan = plan_of(budgets=(Budget(pico=1000),))
+    async with hands(redis_url) as one, hands(redis_url) as other:
+        asked = [(one, other)[number % 2] for number in range(64)]
+        got = await asyncio.gather(*(each.admit(plan, pico=100) for each in asked))
+        went = [
+            (each, need, found)
+            for each, (need, found) in zip(asked, got, strict=True)
+            if isinstance(found, Admitted)
+        ]
+        assert len(went) == 10
+        for each, need, found in went:
+            each.settle(plan, need, found, Spent(tokens=1, pico=100))
+        await one.sent()
+        await other.sent()
+        assert await spent_of(redis_url) == 1000
+
+
+async def test_a_flapping_redis_loses_no_call_and_no_money(redis_url: str, bad_line: Chaos) -> None:
+    """D10: up and down many times: every call is answered, and every sum is booked once."""
+    plan = plan_of(upstream=Limits(concurrency=1000), budgets=(Budget(pico=10**9),))
+    url = through(bad_line, redis_url)
+    async with hands(url, deadline_seconds=DEADLINE_SECONDS) as each:
+        done = False
+
+        async def flap() -> None:
+            while not done:
+                await asyncio.sleep(0.06)
+                bad_line.deaf = True
+                await asyncio.sleep(0.03)
+                bad_line.cut()
+                await asyncio.sleep(0.03)
+                bad_line.mend()
+                await asyncio.sleep(0.3)
+
+        async def call(number: int) -> int:
+            await asyncio.sleep(number * 0.004)
+            need, found = await each.admit(plan, pico=1000)
+            assert isinstance(found, Admitted)
+            await asyncio.sleep(0.02)
+            each.settle(plan, need, found, Spent(tokens=1, pico=number))
+            return number
+
+        flapping = asyncio.get_running_loop().create_task(flap())
+        spent = sum(await asyncio.gather(*(call(number) for number in range(400))))
+        done = True
+        await flapping
+        await until(lambda: not each.store.stats.is_local)
+        await each.sent()
+        assert each.store.stats.outages >= 2
+        assert await spent_of(redis_url) == spent
+        assert await slots_of(redis_url) == 0
+
+
+async def test_a_redis_that_has_lost_all_is_told_anew(redis_url: str) -> None:
+    """O7: after a flush, the slots in use are there again within a beat, and scripts are loaded."""
+    plan = plan_of(upstream=Limits(concurrency=2))
+    async with hands(redis_url, beat_seconds=0.1) as each:
+        await each.admit(plan)
+        await each.admit(plan)
+        async with Redis.from_url(redis_url) as redis:
+            await redis.flushdb()
+            await redis.script_flush()
+
+        async def told() -> None:
+            while await slots_of(redis_url) != 2:
+                await asyncio.sleep(0.02)
+
+        await asyncio.wait_for(told(), 5)
+        _, found = await each.admit(plan)
+        assert isinstance(found, Admitted)
+        assert not found.taken
+        assert each.store.stats.outages == 0
+
+
+async def test_a_redis_that_refuses_to_write_is_as_good_as_gone(redis_url: str) -> None:
+    """D10: out of memory, read-only: an error is an answer that says nothing of the call."""
+    plan = plan_of(upstream=Limits(concurrency=2))
+    async with Redis.from_url(redis_url) as redis, hands(redis_url) as each:
+        await redis.config_set("maxmemory", "1")
+        try:
+            _, found = await each.admit(plan)
+            assert isinstance(found, Admitted)
+            assert found.taken
+            assert each.store.stats.is_local
+        finally:
+            await redis.config_set("maxmemory", "0")
+        await until(lambda: not each.store.stats.is_local)
+
+
+HOLDER = """
+import asyncio, sys
+from taximeter.admission import Budget, Limits
+from tests.shared_state.hands import hands, plan_of
+
+async def hold():
+    plan = plan_of(upstream=Limits(concurrency=3), budgets=(Budget(pico=100),))
+    async with hands(sys.argv[1], lease_seconds=0.6, beat_seconds=0.1) as each:
+        for _ in range(3):
+            await each.admit(plan, pico=30)
+        print("held", flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(hold())
+"""
+
+
+async def test_what_a_killed_worker_held_lapses(redis_url: str) -> None:
+    """O5, O7: after `kill -9` its slots and reservations are there again within the lease."""
+    plan = plan_of(upstream=Limits(concurrency=3), budgets=(Budget(pico=100),))
+    holder = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", HOLDER, redis_url),
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert holder.stdout is not None
+        assert await asyncio.wait_for(holder.stdout.readline(), 20) == b"held\n"
+        async with hands(redis_url) as each:
+            await asyncio.sleep(0.8)  # longer than the lease: it is renewed
+            _, found = await each.admit(plan, pico=30)
+            assert isinstance(found, Over)
+            holder.send_signal(signal.SIGKILL)
+            await holder.wait()
+            killed = time.monotonic()
+            while True:
+                _, found = await each.admit(plan, pico=100)
+                if isinstance(found, Admitted) and found.taken:
+                    break
+                assert time.monotonic() - killed < 0.6 + SLACK_SECONDS
+                await asyncio.sleep(0.02)
+    finally:
+        if holder.returncode is None:
+            holder.kill()
+            await holder.wait()
+
+
+async def test_no_client_sees_that_redis_is_gone(
+    tmp_path: Path, redis_url: str, bad_line: Chaos, caplog: pytest.LogCaptureFixture
+) -> None:
+    """D10: calls go on while Redis hangs; the log says so once, without an address."""
+
+    async def upstream(line: UpstreamLine) -> None:
+        while True:
+            await line.request()
+            await line.say(answer())
+
+    url = through(bad_line, redis_url)
+    said = {
+        "upstream": {"limits": {"concurrency": 4, "requests_per_minute": 6000}},
+        "state": url,
+        "redis": {"deadline_milliseconds": 100, "local_share": 0.5},
+    }
+    async with bench(tmp_path, upstream, **said) as made:
+        assert (await fetch(made, ask()))[0] == 200
+        bad_line.delay_seconds = 30.0
+        got = await asyncio.gather(*(fetch(made, ask()) for _ in range(30)))
+        assert [status for status, _, _ in got] == [200] * 30
+        assert made.worker.shared is not None
+        assert made.worker.shared.stats.is_local
+        bad_line.mend()
+        shared = made.worker.shared
+        await until(lambda: not shared.stats.is_local)
+        assert (await fetch(made, ask()))[0] == 200
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(errors) == 1
+    assert "by its own share" in errors[0]
+    assert "127.0.0.1" not in errors[0]
