@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter as Tally
+from collections import deque
 from typing import TYPE_CHECKING
 
 from taximeter.live import Lag, PoolState, ProcessState, RelayState
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 LAG_SECONDS = 0.1
 """Between two looks at how late the loop is."""
+LAGS_LATELY = 5
 
 
 class LoopLag:
@@ -27,6 +29,7 @@ class LoopLag:
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
         self.seen = Lag.empty()
+        self._lately: deque[float] = deque((0.0,) * LAGS_LATELY, maxlen=LAGS_LATELY)
 
     def begin(self) -> None:
         """Look from now on, until `stop`."""
@@ -34,8 +37,15 @@ class LoopLag:
         self._timer = self._loop.call_later(LAG_SECONDS, self._look)
 
     def _look(self) -> None:
-        self.seen.add(max(0.0, time.monotonic() - self._due))
+        lag = max(0.0, time.monotonic() - self._due)
+        self.seen.add(lag)
+        self._lately.append(lag)
         self.begin()
+
+    @property
+    def least_lately(self) -> float:
+        """Seconds by which it came late each time, of the last few times."""
+        return min(self._lately)
 
     def stop(self) -> None:
         """Look no more."""

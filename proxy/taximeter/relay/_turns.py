@@ -258,6 +258,13 @@ class Turns(asyncio.Protocol):
             self._closing_since = now
             transport.close()
 
+    def close_kept(self, now: float) -> None:
+        """We are short of room: end the connection if it only waits for a next request."""
+        is_kept = self.idle_since is not None and self.head_since is None
+        if is_kept and self._closing_since is None and self.transport is not None:
+            self._closing_since = now
+            self.transport.close()
+
     def close_idle(self) -> None:
         """We are going down: end the connection, at once or with the call under way."""
         if self._exchange is None and not self._waiting and self.transport is not None:

@@ -32,6 +32,7 @@ from taximeter.relay._journal_start import Begun, JournalStart, NoJournal
 from taximeter.relay._known import KnownHeads
 from taximeter.relay._money import Money, counts_money
 from taximeter.relay._policy import policy_of
+from taximeter.relay._pressure import look_at_pressure
 from taximeter.relay._request import Request
 from taximeter.relay._routing import Routes
 from taximeter.relay._shared import Shared
@@ -233,6 +234,7 @@ class RelayWorker:
             for upstream in snapshot.upstreams.values():
                 upstream.drop_idle(idle_since)
         self._let_go_of_retired()
+        look_at_pressure(self)
         self.admission.look()
         self._look_at_keys(now)
         if not self.books.has_journal:
