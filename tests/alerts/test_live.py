@@ -1,8 +1,9 @@
 """From a fault to a person: real Taximeter, Prometheus and Alertmanager, and who is notified.
 
 Every span of time is a hundredth of what ships (five minutes are three seconds); the rules, the
-routes, the inhibitions and the words are those that ship. Alerts on parts that are not in this
-version (queues, breakers, budgets) have no scene here yet: a scene is a fault and its notification.
+routes, the inhibitions and the words are those that ship. A scene is a fault and its notification.
+Those of queues, retries, breakers, fallbacks and budgets are in test_admission; here an upstream's
+faults come through as they are.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import pytest
 
 from tests.alerts._stack import SCRAPE_SECONDS, Receiver, Stack, wait
 from tests.rig import Script, write_script
-from tests.rig.taximeter import Taximeter
+from tests.rig.taximeter import PLAIN, Taximeter
 from tests.rig.upstream import Upstream
 from tests.support.postgres import PostgresServer
 
@@ -141,7 +142,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     ):
         environment.setenv("CONSOLE_TOKEN", token)
         upstreams = {
-            name: {"url": upstream.url, "dialect": "openai", "provider": "fake"}
+            name: {**PLAIN, "url": upstream.url, "dialect": "openai", "provider": "fake"}
             for name in UPSTREAMS
         }
         meter = Taximeter(

@@ -284,7 +284,7 @@ UPSTREAM_CONNECTIONS = TABLE.counter(
 RETRIES = TABLE.counter(
     Source.CALLS,
     "taximeter_retries",
-    "Tries upstream after a call's first, by what came of the one before.",
+    "Tries at an upstream after a call's first there, by what came of the one before.",
     "upstream",
     "reason",
 )

@@ -341,13 +341,13 @@ class Tally:
             bins[-1] += outputs
 
     def _count_attempts(self, attempts: Sequence[Attempt], facts: Sequence[Fact]) -> None:
-        before = ""
+        before, where = "", ""
         for attempt in attempts:
-            if before:
+            if before and attempt.upstream == where:  # elsewhere it is a fallback, and no retry
                 refused = Fact.USAGE_REFUSED in facts
                 reason = "usage_refused" if refused else before
                 add(self.deltas.counter(families.RETRIES), (attempt.upstream, reason), 1)
-            before = result_of(attempt)
+            before, where = result_of(attempt), attempt.upstream
             add(self._attempts, (attempt.upstream, before), 1)
             if attempt.connected_ns is not None:
                 kind = "reused" if attempt.reused else "new"
