@@ -1,0 +1,125 @@
+"""O1, O2 and O7 live: a noisy neighbour, five times too much, and streams that hold their slots."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.admission_live._talk import SAID, Ask, Got, at_once, one, session
+from tests.rig._script import Script
+from tests.rig.taximeter import Taximeter
+from tests.rig.upstream import Upstream
+
+SLOTS = 5
+SERVICE_SECONDS = 0.1
+SERVED = Script(body=SAID, first_byte_seconds=SERVICE_SECONDS)
+CAPACITY = SLOTS / SERVICE_SECONDS
+"""Calls a second."""
+QUEUE_SIZE = 20
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    """An upstream that takes a tenth of a second for each call."""
+    with Upstream(SERVED) as made:
+        yield made
+
+
+def _upstreams(upstream: Upstream, **queue: Any) -> dict[str, dict[str, Any]]:
+    limits = {"concurrency": SLOTS}
+    return {
+        "openai": {"url": upstream.url, "dialect": "openai", "limits": limits, "queue": queue},
+    }
+
+
+async def _paced(url: str, user: str, rate: float, seconds: float) -> list[Got]:
+    """Call at a rate, whatever becomes of the calls (an open loop)."""
+    async with session() as client:
+        began, tasks = time.monotonic(), []
+        for number in range(int(rate * seconds)):
+            await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
+            tasks.append(asyncio.create_task(one(client, url, Ask(user=user))))
+        return await asyncio.gather(*tasks)
+
+
+def _p99(values: list[float]) -> float:
+    return sorted(values)[-1 - len(values) // 100]
+
+
+async def test_a_neighbour_at_a_hundred_times_the_rate_costs_one_service_time(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    """O1: others' longest waits grow by at most the time that one call takes."""
+    with Taximeter(tmp_path, _upstreams(upstream, size=1000, wait_seconds_max=3)) as meter:
+        quiet = ("a", "b", "c")
+        alone = await asyncio.gather(*(_paced(meter.url, user, 2, 2) for user in quiet))
+        noisy = asyncio.create_task(_paced(meter.url, "noisy", 200, 3.5))
+        await asyncio.sleep(0.5)
+        beside = await asyncio.gather(*(_paced(meter.url, user, 2, 3) for user in quiet))
+        loud = await noisy
+    assert {each.status for part in (*alone, *beside) for each in part} == {200}
+    before = _p99([each.stage_seconds("queue") for part in alone for each in part])
+    after = _p99([each.stage_seconds("queue") for part in beside for each in part])
+    # Two cores carry the clients, the proxy and the upstream: a third more for their timers.
+    assert after <= before + SERVICE_SECONDS * 1.3
+    served = [each for each in loud if each.status == 200]
+    assert len(served) > 0.6 * CAPACITY * 3.5, "what others leave is the noisy one's to use"
+    waits = [each.stage_seconds("queue") for each in served]
+    assert statistics.median(waits) > 2 * SERVICE_SECONDS
+
+
+async def test_five_times_too_much_costs_no_goodput(tmp_path: Path, upstream: Upstream) -> None:
+    """O2: goodput stays within a tenth of what the upstream can do; who is refused is told as soon
+    as that is decided, in the provider's shape, with `Retry-After`; nobody waits beyond the bound.
+    """
+    with Taximeter(tmp_path, _upstreams(upstream, size=QUEUE_SIZE, wait_seconds_max=1)) as meter:
+        seconds = 4.0
+        users = [f"u{number}" for number in range(10)]
+        rate = 5 * CAPACITY / len(users)
+        parts = await asyncio.gather(*(_paced(meter.url, user, rate, seconds) for user in users))
+        got = [each for part in parts for each in part]
+        rows = await asyncio.to_thread(meter.booked, len(got))
+    assert {each.status for each in got} == {200, 503}
+    busy = [at for at in (each.answered_at for each in upstream.log) if at is not None]
+    assert len(busy) / (max(busy) - min(busy)) >= 0.9 * CAPACITY
+    refused = [each for each in got if each.status == 503]
+    assert all("retry-after" in each.fields and each.code for each in refused)
+    waited = [each.stage_seconds("queue") for each in got if each.status == 200]
+    assert max(waited) < 1.2
+    # By the proxy's own clock. A call pushed out of the queue by a later one did wait there: what
+    # counts is what it took besides, and that the wait was no longer than the queue is deep.
+    refusals = [row for row in rows if row["status"] == 503]
+    told = [(row["duration_ns"] - (row["stage_queue_ns"] or 0)) / 1e9 for row in refusals]
+    assert _p99(told) < 0.01
+    pushed_out = [(row["stage_queue_ns"] or 0) / 1e9 for row in refusals]
+    assert statistics.median(pushed_out) < 2 * QUEUE_SIZE / (5 * CAPACITY)
+    shares = [sum(each.status == 200 for each in part) for part in parts]
+    assert sum(shares) ** 2 / (len(shares) * sum(each**2 for each in shares)) > 0.95
+
+
+async def test_ten_slow_streams_on_five_slots_go_five_at_a_time(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    """O7: a stream holds its slot to its last byte, not to its head."""
+    script = Script(tokens=8, delta_seconds=0.1)
+    with Taximeter(tmp_path, _upstreams(upstream)) as meter:
+        asks = [Ask(user=f"u{n}", script=script, body={"stream": True}) for n in range(10)]
+        got = await at_once(meter.url, asks)
+    assert {each.status for each in got} == {200}
+    assert all(b"[DONE]" in each.body for each in got)
+    # An answer is noted as over a moment after its last byte may have been read.
+    moments = sorted(
+        [(each.started_at, 1) for each in upstream.log]
+        + [((each.answered_at or 0.0) - 0.02, -1) for each in upstream.log]
+    )
+    under_way = most = 0
+    for _, change in moments:
+        under_way += change
+        most = max(most, under_way)
+    assert most == SLOTS
