@@ -35,11 +35,16 @@ def test_the_examples_of_the_page_are_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The configuration passes `taximeter check`, and the scenario runs under it."""
-    configuration, scenario = BLOCKS
+    configuration, shared, scenario = BLOCKS
     (tmp_path / "taximeter.yaml").write_text(configuration)
+    (tmp_path / "shared.yaml").write_text(shared)
     (tmp_path / "scenario.yaml").write_text(scenario)
     monkeypatch.chdir(tmp_path)
-    for words in ("check -q taximeter.yaml", "simulate scenario.yaml --config taximeter.yaml"):
+    for words in (
+        "check -q taximeter.yaml",
+        "check -q shared.yaml",
+        "simulate scenario.yaml --config taximeter.yaml",
+    ):
         monkeypatch.setattr("sys.argv", ["taximeter", *words.split()])
         assert main() == 0, capsys.readouterr().err
     said = capsys.readouterr().out

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.relay.bench import Line, bench
 from tests.relay.test_admission import answer, ask, fetch
@@ -33,3 +36,35 @@ async def test_two_workers_have_ten_slots_between_them(tmp_path: Path, redis_url
         assert most == 10
         assert one.worker.shared is not None
         assert one.worker.shared.stats.decided_locally == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "is_warned"),
+    [
+        ({"workers": 2, "upstream": {"limits": {"concurrency": 10}}}, True),
+        ({"workers": 2, "upstream": {"limits": {"models": {"a-*": {"concurrency": 1}}}}}, True),
+        ({"workers": 3, "tiers": {"free": {"requests_per_minute": 20}}}, True),
+        ({"workers": 3, "tiers": {"free": {"shared": {"budget": {"usd": 1}}}}}, True),
+        ({"workers": 2, "users": {"a": {"concurrency": 3}}}, True),
+        ({"workers": 1, "upstream": {"limits": {"concurrency": 10}}}, False),
+        ({"workers": 2}, False),
+    ],
+)
+async def test_workers_that_count_apart_say_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, said: dict[str, Any], is_warned: bool
+) -> None:
+    """O5: with limits, several workers and no Redis, the start says what that comes to."""
+    async with bench(tmp_path, **said):
+        pass
+    warned = [each for each in caplog.records if "counts limits and budgets" in each.getMessage()]
+    assert len(warned) == is_warned
+
+
+async def test_workers_that_count_together_do_not_say_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, redis_url: str
+) -> None:
+    """O5: with Redis, the number of workers makes no difference, and there is no warning."""
+    said: dict[str, Any] = {"upstream": {"limits": {"concurrency": 10}}}
+    async with bench(tmp_path, **said, workers=2, state=redis_url):
+        pass
+    assert "counts limits and budgets" not in caplog.text

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
 
 import pytest
 from redis.asyncio import Redis
 
-from taximeter.admission import Admitted, Budget, Limits, MemoryStore, Need, Over, Spent
+from taximeter.admission import (
+    Admitted,
+    Breaker,
+    Budget,
+    CircuitBreaker,
+    Limits,
+    MemoryStore,
+    Need,
+    Over,
+    Spent,
+    State,
+)
 from taximeter.shared_state import Scripts
 from tests.shared_state.hands import hands, plan_of, policy_of, until, worker
 
@@ -184,3 +196,25 @@ async def test_one_slot_goes_from_worker_to_worker(redis_url: str) -> None:
             who.end_one()
         assert sorted(order) == [False] * 4 + [True] * 4
         assert sum(a != b for a, b in itertools.pairwise(order)) >= 5
+
+
+async def test_a_breaker_that_opens_opens_for_all(redis_url: str) -> None:
+    """O4: an upstream that one worker leaves alone is left alone by the others, as long."""
+    async with (
+        hands(redis_url, beat_seconds=0.05) as one,
+        hands(redis_url, beat_seconds=0.05) as other,
+    ):
+        config = Breaker(calls_min=1, open_seconds=0.6)
+        mine, theirs, another = (CircuitBreaker(config, lambda: 0.0) for _ in range(3))
+        one.store.breakers = lambda: {("up", "m"): mine}
+        other.store.breakers = lambda: {("up", "m"): theirs, ("up", "n"): another}
+        await one.sent()
+        period = mine.try_pass(time.monotonic_ns())
+        assert period is not None
+        mine.failed(period, time.monotonic_ns())
+        opened = time.monotonic()
+        await until(lambda: theirs.state is State.OPEN)
+        assert another.state is State.CLOSED
+        await until(lambda: theirs.try_pass(time.monotonic_ns()) is not None)
+        assert 0.5 < time.monotonic() - opened < 1.2
+        assert theirs.state is State.HALF_OPEN

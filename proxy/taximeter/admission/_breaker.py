@@ -145,6 +145,13 @@ class CircuitBreaker:
             ):
                 self._move(Event.TRIPPED, now_ns)
 
+    def opened_elsewhere(self, until_ns: int, now_ns: int) -> None:
+        """Open, because another process that watches the same upstream has; until then at most."""
+        if self.state is State.OPEN or until_ns <= now_ns:
+            return
+        self._move(Event.TRIPPED if self.state is State.CLOSED else Event.FAILED, now_ns)
+        self._open_until_ns = until_ns
+
     def cancelled(self, period: int) -> None:
         """Take a pass back that led to no result."""
         if period == self._period and self.state is State.HALF_OPEN:

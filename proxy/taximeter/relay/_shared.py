@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator, Mapping
 
-from taximeter.admission import Admitted, Over, Short, Ticket
+from taximeter.admission import (
+    Admitted,
+    CircuitBreaker,
+    Limits,
+    Over,
+    Policy,
+    Short,
+    Ticket,
+    budget_periods,
+)
 from taximeter.settings import Settings
 from taximeter.shared_state import Line, RedisStore, SharedStats
 
+log = logging.getLogger("taximeter.relay")
+
+Breakers = Callable[[], Mapping[tuple[str, str], CircuitBreaker]]
 Tell = Callable[[Ticket, Admitted | Over | Short | None], None]
 
 
@@ -36,11 +49,43 @@ class Shared:
         """How it goes."""
         return self.store.stats
 
-    async def begin(self, tell: Tell) -> None:
-        """Begin; `tell` takes what Redis says of a call."""
+    async def begin(self, tell: Tell, breakers: Breakers) -> None:
+        """Begin; `tell` takes what Redis says of a call, `breakers` gives those there are."""
         self.store.tell = tell
+        self.store.breakers = breakers
         await self._line.begin()
 
     async def end(self) -> None:
         """Tell Redis the last of it, and end."""
         await self._line.end()
+
+
+def warn_if_apart(settings: Settings, policy: Policy) -> None:
+    """Say so if each of several workers counts limits and budgets for itself."""
+    if settings.workers > 1 and settings.state_url is None and _has_counts(policy):
+        log.warning(
+            "Each of the %d workers counts limits and budgets for itself, so up to %d times as "
+            "much gets through. Set `state: redis://...`, and they count together.",
+            settings.workers,
+            settings.workers,
+        )
+
+
+def _has_counts(policy: Policy) -> bool:
+    return bool(budget_periods(policy)) or any(
+        limit is not None
+        for limits in _limits_of(policy)
+        for limit in (limits.concurrency, limits.requests_per_minute, limits.tokens_per_minute)
+    )
+
+
+def _limits_of(policy: Policy) -> Iterator[Limits]:
+    for upstream in policy.upstreams.values():
+        yield upstream.limits
+        yield from upstream.models.values()
+    for tier in policy.tiers.values():
+        yield tier.limits
+        yield tier.limits_shared
+    for user in policy.users.values():
+        if user.terms is not None:
+            yield user.terms.limits

@@ -35,10 +35,11 @@ from taximeter.relay._policy import policy_of
 from taximeter.relay._pressure import look_at_pressure
 from taximeter.relay._request import Request
 from taximeter.relay._routing import Routes
-from taximeter.relay._shared import Shared
+from taximeter.relay._shared import Shared, warn_if_apart
 from taximeter.relay._state import LoopLag, state_of
 from taximeter.relay._upstream import IDLE_SECONDS_MAX, Upstream, upstreams_of
 from taximeter.settings import Settings
+from taximeter.shared_state import SharedStats
 
 log = logging.getLogger("taximeter.relay")
 
@@ -156,7 +157,9 @@ class RelayWorker:
         """Begin to accept calls on a listening socket."""
         self.carried.begin()
         if self.shared is not None:
-            await self.shared.begin(self.admission.answered)
+            await self.shared.begin(self.admission.answered, self.admission.admission.breakers)
+        if self.number == 0:
+            warn_if_apart(self.settings, self.admission.admission.policy)
         self._server = await self.loop.create_server(
             lambda: ClientSide(self), sock=listener, backlog=BACKLOG
         )
@@ -169,6 +172,13 @@ class RelayWorker:
         self.snapshot = Snapshot.of(settings, self.keys)
         self.admission.apply(policy_of(settings, self.keys))
         self.carried.begin()
+        if self.number == 0:
+            warn_if_apart(settings, self.admission.admission.policy)
+
+    @property
+    def shared_state(self) -> SharedStats | None:
+        """How it goes with the counts shared with other workers; None where none are."""
+        return None if self.shared is None else self.shared.stats
 
     @property
     def snapshots(self) -> tuple[Snapshot, ...]:

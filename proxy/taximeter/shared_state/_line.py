@@ -26,7 +26,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
 from taximeter.shared_state._scripts import Script, Scripts
-from taximeter.shared_state._steps import Ask, Settle, Step
+from taximeter.shared_state._steps import Ask, Opened, Settle, Step
 from taximeter.shared_state._store import RedisStore
 
 log = logging.getLogger("taximeter.shared_state")
@@ -162,8 +162,8 @@ class Line:
         while True:
             if loop.time() >= beat_at:
                 beat_at = loop.time() + self._beat_seconds
-                for beat in self._store.beats():
-                    await self._exchange(client, [beat])
+                for step in (*self._store.beats(), *self._store.opened(_now())):
+                    await self._exchange(client, [step])
             if not self._store.has_work:
                 if self._ending:
                     return
@@ -228,6 +228,8 @@ class Line:
             return scripts.admit, *step.arguments(prefix, me, self._lease_us)
         if isinstance(step, Settle):
             return scripts.settle, *step.arguments(prefix, me)
+        if isinstance(step, Opened):
+            return scripts.breakers, *step.arguments(prefix)
         return scripts.beat, *step.arguments(prefix, me, self._lease_us)
 
     def _has_failed(self, trouble: BaseException) -> None:

@@ -12,6 +12,7 @@ What is kept, all of it with an expiry:
                     w:W until when W is known to wait for a slot, f:W since when
     purse    hash   s: spent, r:W reserved by calls of W, e:W when that lapses,
                     q:W number of the last booking of W (a booking that comes twice counts once)
+    breaker  string there for as long as a worker's breaker is open
 
 A worker renews what it holds with `BEAT`, which states it anew and in full: whatever was lost or
 counted twice on the way is right again by then. What a worker held that has died lapses.
@@ -305,6 +306,19 @@ return 1
 """
 
 
+_BREAK = """
+local left = {}
+for i, key in ipairs(KEYS) do
+  local mine, others = tonumber(ARGV[i]), math.max(0, redis.call('PTTL', key))
+  if mine > others then
+    redis.call('SET', key, '1', 'PX', mine)
+  end
+  left[i] = others
+end
+return left
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Script:
     """A script, and the name it goes by once Redis has it."""
@@ -327,13 +341,14 @@ class Scripts:
     admit: Script
     settle: Script
     beat: Script
+    breakers: Script
 
     @classmethod
     def of(cls, clock: str = SERVER_TIME) -> Scripts:
         """Make them, all going by one clock."""
-        return cls(*(Script.of(body, clock) for body in (_ADMIT, _SETTLE, _BEAT)))
+        return cls(*(Script.of(body, clock) for body in (_ADMIT, _SETTLE, _BEAT, _BREAK)))
 
     @property
     def all(self) -> tuple[Script, ...]:
         """Every script, to be loaded."""
-        return (self.admit, self.settle, self.beat)
+        return (self.admit, self.settle, self.beat, self.breakers)

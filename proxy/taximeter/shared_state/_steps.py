@@ -1,8 +1,9 @@
 """The steps that are asked of Redis, as the arguments of their scripts, and what answers say. Pure.
 
 An `Ask` is `admit` or `take`; a `Settle` is the end of a call, a debt, or bookings alone; a `Beat`
-states anew what this worker holds. Times are whole microseconds there and nanoseconds here;
-a charge is rounded down, so a rate is passed by at most one microsecond's worth a charge.
+states anew what this worker holds; `Opened` tells of its breakers. Times are whole microseconds
+there and nanoseconds here; a charge is rounded down, so a rate is passed by at most one
+microsecond's worth a charge.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from taximeter.admission import Need, Over, Plan, Purse, Rate, Short
+from taximeter.admission import CircuitBreaker, Need, Over, Plan, Purse, Rate, Short, State
 
 AMOUNT_MAX = 10**16
 """Most that one call reserves or books: 10,000 dollars, or more tokens than there are. Sums are
@@ -163,7 +164,38 @@ class Beat:
         return keys, said
 
 
-Step = Ask | Settle | Beat
+@dataclass(slots=True)
+class Opened:
+    """Which breakers are open here, and for how long; the answer says so of all workers."""
+
+    breakers: list[tuple[tuple[str, str], CircuitBreaker]]
+    left_milliseconds: list[int]
+
+    def arguments(self, prefix: str) -> Arguments:
+        """Give what `breakers` is called with."""
+        keys = [
+            f"{prefix}breaker\x1f{upstream}\x1f{model}" for (upstream, model), _ in self.breakers
+        ]
+        return keys, list(self.left_milliseconds)
+
+    def take_in(self, answer: Sequence[int], now_ns: int) -> None:
+        """Open those that are open elsewhere."""
+        for (_, breaker), left in zip(self.breakers, answer, strict=True):
+            breaker.opened_elsewhere(now_ns + left * 1_000_000, now_ns)
+
+
+Step = Ask | Settle | Beat | Opened
+
+
+def opened(breakers: Mapping[tuple[str, str], CircuitBreaker], now_ns: int) -> Iterator[Opened]:
+    """Tell of all breakers, in as many steps as it takes."""
+    rest = iter(breakers.items())
+    while some := list(islice(rest, BEAT_KEYS_MAX)):
+        left = [
+            breaker.wait_ns(now_ns) // 1_000_000 if breaker.state is State.OPEN else 0
+            for _, breaker in some
+        ]
+        yield Opened(some, left)
 
 
 def beats(slots: Mapping[str, int], windows: Mapping[str, int]) -> Iterator[Beat]:

@@ -26,13 +26,14 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from taximeter.admission import (
     PENDING,
     Admitted,
+    CircuitBreaker,
     Hold,
     Need,
     Over,
@@ -48,9 +49,11 @@ from taximeter.shared_state._local import Local
 from taximeter.shared_state._steps import (
     SLOTS,
     Ask,
+    Opened,
     Settle,
     Step,
     beats,
+    opened,
     unused_us,
     window_key,
 )
@@ -103,6 +106,7 @@ class RedisStore:
         self.wake = wake
         """Called when there is something to send."""
         self.tell: Callable[[Ticket, Admitted | Over | Short | None], None] = _nobody_told
+        self.breakers: Callable[[], Mapping[tuple[str, str], CircuitBreaker]] = dict
         self._local = Local(share)
         self._queue: deque[Step] = deque()
         self._tight = Tight()
@@ -281,6 +285,10 @@ class RedisStore:
                 del self._doubted[key]
         return list(beats(slots, windows))
 
+    def opened(self, now_ns: int) -> list[Step]:
+        """Tell of the breakers here."""
+        return list(opened(self.breakers(), now_ns))
+
     def up(self) -> None:
         """Go by Redis from now on. What is held here is the first that it is told."""
         self.stats.is_local = False
@@ -309,6 +317,8 @@ class RedisStore:
             self._done_with(step)
         elif isinstance(step, Ask):
             self._tell(step, self._read(step, answer, now_ns))
+        elif isinstance(step, Opened):
+            step.take_in(answer, now_ns)
 
     def _failed(self, step: Step, now_ns: int) -> None:
         if isinstance(step, Settle):
