@@ -322,6 +322,19 @@ async def test_a_tier_s_longest_output_is_put_into_the_request(tmp_path: Path) -
         assert status == 200
         assert json.loads(upstream.bodies[0])["max_tokens"] == 7
         assert fields[b"x-taximeter-output-tokens-max"] == [b"7"]
+        assert "output_clamped" in only(made).facts
+        assert (await fetch(made, ask(max_tokens=5)))[0] == 200
+        assert "output_clamped" not in made.closed[-1].facts
+
+
+async def test_a_soft_budget_that_is_used_up_is_on_record(tmp_path: Path) -> None:
+    """The call goes on; its client is told, and its row says so."""
+    tiers = {"default": {"budget": {"tokens": 1, "per": "day", "hard": False}}}
+    async with bench(tmp_path, Scripted(), tiers=tiers) as made:
+        status, fields, _ = await fetch(made, ask())
+        assert status == 200
+        assert fields[b"x-taximeter-over-budget"] == [b"user.tokens_per_day"]
+        assert only(made).facts == ["over_budget"]
 
 
 async def test_an_input_over_the_tier_s_longest_is_refused(tmp_path: Path) -> None:
@@ -396,6 +409,7 @@ async def test_another_upstream_answers_for_one_that_fails(
             closed = only(made)
             assert [each.upstream for each in closed.attempts] == ["openai", "standby"]
             assert closed.opened.upstream == "standby", "it is the one that is paid"
+            assert closed.opened.meant_for == "openai"
             assert "fell_back" in closed.facts
 
 

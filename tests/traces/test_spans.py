@@ -15,6 +15,7 @@ from taximeter.trace_ids import attempt_part, span_id_of
 from taximeter.traces import Kind, Server, Span, spans_of
 from taximeter.traces._encode import encode_call
 from taximeter.traces._names import PROVIDERS
+from taximeter.traces._span import Attributes
 from tests.recorder.make import T0, call_id
 from tests.traces.make import MS, PARENT, TRACE, US, S, attempt, rejected, streamed
 
@@ -108,6 +109,49 @@ def test_each_attempt_has_its_own_times() -> None:
     (retry,) = [event for event in found["call"].events if event.name == "taximeter.retry"]
     assert retry.at_ns == found["attempt 2"].start_ns
     assert retry.attributes == {"taximeter.attempt": 2, "error.type": "upstream_unreachable"}
+
+
+def moments(entry: Entry, name: str) -> list[tuple[int, Attributes]]:
+    """Give the events of a name on a call's span: when, after its start, and with what."""
+    call = spans(entry)["call"]
+    return [(event.at_ns - call.start_ns, event.attributes) for event in call.events
+            if event.name == f"taximeter.{name}"]  # fmt: skip
+
+
+def test_a_fallback_is_no_retry() -> None:
+    """An attempt elsewhere is told as such: from where, to where, and why."""
+    failed = attempt(upstream="first", status=503, ended_ns=10 * MS)
+    told = streamed(begun={"meant_for": "first"}, attempts=[failed, attempt(2, 50 * MS)])
+    assert moments(told, "retry") == []
+    assert moments(told, "fallback") == [
+        (
+            50 * MS,
+            {
+                "taximeter.attempt": 2,
+                "error.type": "503",
+                "taximeter.meant_for": "first",
+                "taximeter.upstream": "openai",
+            },
+        )
+    ]
+    assert spans(told)["call"].attributes["taximeter.meant_for"] == "first"
+
+
+def test_a_fallback_from_an_open_breaker_has_no_attempt_before_it() -> None:
+    """Nothing went to the first: the event stands where the other one was asked."""
+    told = streamed(begun={"meant_for": "first"})
+    ((at, said),) = moments(told, "fallback")
+    assert at == 301 * US
+    assert said == {
+        "taximeter.attempt": 1, "taximeter.meant_for": "first", "taximeter.upstream": "openai",
+    }  # fmt: skip
+
+
+def test_a_call_refused_by_a_breaker_says_so() -> None:
+    """The upstream was left alone; nothing was sent."""
+    refused = rejected(status=503, error="breaker_open")
+    assert [said for _, said in moments(refused, "breaker_open")] == [{}]
+    assert moments(streamed(), "breaker_open") == []
 
 
 def test_waiting_for_a_first_byte_in_vain_is_seen() -> None:

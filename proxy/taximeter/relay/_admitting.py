@@ -265,6 +265,7 @@ class Admitting(Answering):
                 self._opened = request.opened() if self._opened is not None else None
                 self._facts.add(Fact.FELL_BACK)
                 self._told += b"x-taximeter-upstream: %b\r\n" % upstream.name.encode()
+                verdict.waited_ns = self._stages.get(_QUEUE, 0)  # what it waited at the first
                 self._go_ahead(verdict)
                 return True
             if isinstance(verdict, Wait):

@@ -35,6 +35,7 @@ def call_attributes(
         names.CALL_ID: opened.call_id,
         names.OUTCOME: str(closed.outcome),
         names.UPSTREAM: opened.upstream,
+        names.MEANT_FOR: opened.meant_for,
         names.TEAM: opened.team,
         names.USER_SOURCE: opened.user_source,
         names.USAGE_SOURCE: str(entry.usage_source),

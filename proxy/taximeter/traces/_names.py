@@ -58,6 +58,7 @@ METHOD: Final = "http.request.method"
 STATUS_CODE: Final = "http.response.status_code"
 ERROR_TYPE: Final = "error.type"
 UPSTREAM: Final = "taximeter.upstream"
+MEANT_FOR: Final = "taximeter.meant_for"
 
 # -- on attempts ---------------------------------------------------------------------------------
 
@@ -76,6 +77,8 @@ STAGE: Final = "taximeter.stage"
 
 FIRST_TOKEN: Final = "taximeter.first_token"
 RETRY: Final = "taximeter.retry"
+FALLBACK: Final = "taximeter.fallback"
+BREAKER_OPEN: Final = "taximeter.breaker_open"
 CANCELLED: Final = "taximeter.cancelled"
 TRUNCATED: Final = "taximeter.truncated"
 

@@ -153,14 +153,26 @@ class _Maker:
         return Event(name, self._epoch_ns + offset_ns, attributes)
 
 
+_BREAKER_OPEN = "breaker_open"
+"""The code under which a call is refused because its upstream is left alone."""
+
+
 def _events(closed: Closed, times: Timeline) -> Iterable[tuple[str, int, Attributes]]:
     """Give the call's events with their offsets, in the order of time."""
-    for before, after in zip(times.tries, times.tries[1:], strict=False):
-        about: dict[str, Value | None] = {
-            names.ATTEMPT: after.attempt.number,
-            names.ERROR_TYPE: attempt_error(before.attempt),
-        }
-        yield names.RETRY, after.begin_ns, given(about)
+    where, before = closed.opened.meant_for, None
+    for each in times.tries:
+        attempt = each.attempt
+        about: dict[str, Value | None] = {names.ATTEMPT: attempt.number}
+        if before is not None:
+            about[names.ERROR_TYPE] = attempt_error(before)
+        if where is not None and attempt.upstream != where:
+            about |= {names.MEANT_FOR: where, names.UPSTREAM: attempt.upstream}
+            yield names.FALLBACK, each.begin_ns, given(about)
+        elif before is not None:
+            yield names.RETRY, each.begin_ns, given(about)
+        where, before = attempt.upstream, attempt
+    if closed.error == _BREAKER_OPEN and closed.outcome is Outcome.REJECTED:
+        yield names.BREAKER_OPEN, times.answer_end_ns, {}
     if times.first_token_ns is not None:
         yield names.FIRST_TOKEN, min(times.first_token_ns, times.end_ns), {}
     if closed.outcome in (Outcome.CANCELLED, Outcome.ABANDONED):
