@@ -10,7 +10,18 @@ from statistics import mean
 
 import pytest
 
-from taximeter.admission import Breaker, Budget, Limits, Policy, Queue, Retry, Tier, Upstream, User
+from taximeter.admission import (
+    Adaptive,
+    Breaker,
+    Budget,
+    Limits,
+    Policy,
+    Queue,
+    Retry,
+    Tier,
+    Upstream,
+    User,
+)
 from taximeter.admission.simulation import Load, Outage, Report, Scenario, Server, simulate
 
 SLOTS = 16
@@ -175,6 +186,49 @@ def test_the_limit_found_follows_a_capacity_that_changes() -> None:
     limits = dict(report.limits)
     assert 36 <= mean(limits[float(second)] for second in range(200, 250)) <= 45
     assert 18 <= mean(limits[float(second)] for second in range(500, 600)) <= 24
+
+
+@pytest.mark.parametrize("first", [20, 100])
+@pytest.mark.parametrize("capacity", [8, 20, 64])
+def test_a_server_that_refuses_is_used_and_not_tried_over_and_over(
+    capacity: int, first: int
+) -> None:
+    """Wherever the search begins: after seconds, nine tenths of capacity and more, hardly an attempt
+    above one a call, and no client sees a 429.
+    """
+    server = Server(capacity, first_byte_seconds=0.2, full="refuse")
+    policy = Policy(upstreams={"sim": Upstream(adaptive=Adaptive(initial=first))})
+    loads = tuple(
+        Load(f"u{number}", capacity / 20, output_tokens=80, output_tokens_max=160)
+        for number in range(40)
+    )
+    report = simulate(Scenario(loads, policy, server, seconds=65, settle_seconds=5))
+    assert report.completed / report.seconds >= 0.9 * capacity
+    assert report.retry_amplification is not None
+    assert report.retry_amplification <= 1.05
+    assert sum(user.failed for user in report.users.values()) == 0
+
+
+def test_errors_that_do_not_come_of_load_lower_nothing_much() -> None:
+    """An API that answers one call in ten with 503, however few come, is not throttled for it."""
+    server = Server(20, first_byte_seconds=0.2, outages=(Outage(0, 120, share=0.1),))
+    loads = tuple(
+        Load(f"u{number}", 1.0, output_tokens=80, output_tokens_max=160) for number in range(40)
+    )
+    report = simulate(Scenario(loads, server=server, seconds=120))
+    assert report.completed / 120 >= 0.6 * 20
+
+
+def test_what_an_outage_took_off_the_limit_comes_back_with_it() -> None:
+    """Half a minute after all calls were refused, most of the places are in use again."""
+    server = Server(20, first_byte_seconds=0.2, outages=(Outage(20, 40, status=429),))
+    loads = tuple(
+        Load(f"u{number}", 1.0, output_tokens=80, output_tokens_max=160) for number in range(40)
+    )
+    report = simulate(Scenario(loads, server=server, seconds=120))
+    in_flight = dict(report.in_flight)
+    assert min(in_flight[float(second)] for second in range(30, 40)) <= 5
+    assert mean(in_flight[float(second)] for second in range(70, 120)) >= 16
 
 
 def test_a_minute_limit_of_the_upstream_is_found_from_its_headers() -> None:

@@ -4,10 +4,21 @@ Nobody tells a client the capacity of a model server, and it changes. Two signs 
 are too many calls under way: refusals (429, 503, 529) and answers that begin later. The limit
 goes up while neither shows, and down when one does.
 
-*Refusals*: additive increase, multiplicative decrease (Chiu and Jain, 1989): the limit is cut to
-`CUT` of itself, at most once a round (until those that are too many have ended, a refusal tells
-nothing new), and to `CUT_AGAIN` when a whole round brought nothing else. Below the last cut it
-grows fast again, near it slowly.
+*Refusals* alone are no sign: an API that answers one call in ten with 503 whatever one does would
+be throttled to nothing by a rule that cuts at each. What tells is at how many calls at once it
+refuses and at how many it does not. Each call remembers how many were at the upstream when it
+began; the most of those that were answered well is what the upstream has been *proved* to take,
+lately (`_proved`). A refusal above that cuts the limit to it, by `CUT_AGAIN` at most; one that is
+not above it says nothing. It cuts at most once a round: until those that are too many have ended, a
+refusal tells nothing new. Lately means two spells, each of a window of answers or of
+`SUSPECT` refusals, so that a server that has lost places is found out soon.
+
+Where nothing is answered well between refusals there is nothing to go by, and the limit is cut to
+`CUT` of itself, then to `CUT_AGAIN` a round: multiplicative decrease (Chiu and Jain, 1989). When
+answers are good again each one lets one more through, up to where it was when that began.
+
+Above what was refused last, the limit tries again only after `RETRY_WINDOWS` windows: each such try
+costs some call an attempt.
 
 *Latency*: what is watched is the time to the answer's head, which for a language model is
 queueing and reading the prompt, not the length of the answer. A server that is full shows it
@@ -38,6 +49,7 @@ What it does not know: limits by the minute, which look like refusals here and a
 
 from __future__ import annotations
 
+from collections import deque
 from statistics import median
 from typing import Final
 
@@ -57,6 +69,11 @@ DIP_EVERY: Final = 25
 SAMPLES_MIN: Final = 30
 SAMPLES_MAX: Final = 200
 """Bounds of a window, in answers; between them, twice the limit."""
+REFUSED_MAX: Final = 64
+"""Refusals that are remembered: those of the time that an answer takes to begin."""
+SUSPECT: Final = 4
+"""Refusals after which what was proved before them is in doubt."""
+RETRY_WINDOWS: Final = 3
 GROWTH_FAST: Final = 1.25
 GROWTH_SLOW: Final = 1.03
 
@@ -72,7 +89,13 @@ class AdaptiveLimit:
         "_cut_from",
         "_cuts_in_a_row",
         "_dipped_at",
+        "_doubts",
         "_most_in_flight",
+        "_proved",
+        "_proved_before",
+        "_quiet_windows",
+        "_recovers_to",
+        "_refused",
         "_refused_at",
         "_samples",
         "_since_ns",
@@ -93,24 +116,56 @@ class AdaptiveLimit:
         """The limit under which a call was last refused; it rises again with the limit."""
         self._cut_at = now_ns
         self._cuts_in_a_row = 0
+        """With no good answer between them."""
+        self._proved = 0
+        self._proved_before = 0
+        self._doubts = 0
+        """Refusals of the present spell, since something was last proved."""
+        self._refused: deque[tuple[int, int]] = deque(maxlen=REFUSED_MAX)
+        """The last refusals: when each attempt began, and when it was refused."""
+        self._quiet_windows = 0
+        """Windows to go until more is tried than was refused last."""
+        self._recovers_to = 0
+        """Where good answers raise the limit to, one by one; 0 when they do not."""
         self._windows = 0
         self._before_dip = 0
         """The limit to go back to after a dip; 0 when there is none."""
         self._dipped_at = bounds.initial
         """The limit at the last dip, or the highest since."""
 
-    def answered(self, started_ns: int, now_ns: int, in_flight: int) -> bool:
-        """Take in that a call begun at `started_ns` has its head. Give whether the limit rose."""
+    def answered(self, started_ns: int, now_ns: int, in_flight: int, load: int = 0) -> bool:
+        """Take in that a call begun at `started_ns` has its head. Give whether the limit rose.
+
+        Args:
+            started_ns: when its attempt began.
+            now_ns: now.
+            in_flight: calls under way.
+            load: calls that were at the upstream when it began, itself included.
+        """
         if in_flight > self._most_in_flight:
             self._most_in_flight = in_flight
-        if started_ns < self._since_ns:
-            return False
-        self._samples.append(now_ns - started_ns)
-        if len(self._samples) < min(max(SAMPLES_MIN, 2 * self.limit), SAMPLES_MAX):
-            return False
+        if load and load >= self._proved:
+            self._prove(started_ns, load)
         before = self.limit
-        self._end_window(now_ns)
+        if started_ns >= self._cut_at:
+            self._cuts_in_a_row = 0
+            if self._recovers_to:
+                self._recover()
+        if started_ns < self._since_ns:
+            return self.limit > before
+        self._samples.append(now_ns - started_ns)
+        if len(self._samples) >= min(max(SAMPLES_MIN, 2 * self.limit), SAMPLES_MAX):
+            self._end_window(now_ns)
         return self.limit > before
+
+    def _prove(self, started_ns: int, load: int) -> None:
+        # Calls that were refused a moment later stood beside it, and were not served.
+        for began_ns, heard_ns in self._refused:
+            if began_ns <= started_ns < heard_ns:
+                load -= 1
+        if load >= self._proved:
+            self._proved = load
+            self._doubts = 0
 
     def stretch(self) -> bool:
         """Raise the limit because nobody waits at the upstream. Give whether it rose.
@@ -123,26 +178,51 @@ class AdaptiveLimit:
         self._set(min(max(before + 1, int(before * GROWTH_FAST)), most))
         return self.limit > before
 
-    def refused(self, started_ns: int, now_ns: int, in_flight: int) -> None:
+    def _recover(self) -> None:
+        if self.limit < self._recovers_to:
+            self._set(self.limit + 1)
+        else:
+            self._recovers_to = 0
+
+    def refused(self, started_ns: int, now_ns: int, in_flight: int, load: int = 0) -> None:
         """Take in that a call begun at `started_ns` was refused for load.
 
-        While more are under way than the limit has it, the last cut has not shown its effect.
+        While more are under way than the limit has it, the last cut has not shown its effect. The
+        arguments are those of `answered`.
         """
+        self._refused.append((started_ns, now_ns))
+        self._doubts += 1
+        if self._doubts >= SUSPECT:
+            self._begin_spell()
         if started_ns < self._cut_at or in_flight > (self._before_dip or self.limit):
             return
+        proved = max(self._proved, self._proved_before)
+        if self._cuts_in_a_row == 0 and 0 < load <= proved:
+            return
+        limit = self._before_dip or self.limit
+        if self._cuts_in_a_row == 0 and proved:
+            lower = max(int(limit * CUT_AGAIN), min(proved, limit - 1))
+            self._recovers_to = 0
+        else:
+            lower = int(limit * (CUT_AGAIN if self._cuts_in_a_row else CUT))
+            self._recovers_to = max(self._recovers_to, lower)
         self._cuts_in_a_row += 1
-        self._cut_from = self._refused_at = self._before_dip or self.limit
-        share = CUT if self._cuts_in_a_row == 1 else CUT_AGAIN
+        self._cut_from = self._refused_at = limit
+        self._quiet_windows = RETRY_WINDOWS
         self._before_dip = 0
-        self._set(min(int(self._cut_from * share), self.limit))
+        self._set(min(lower, self.limit))
         self._cut_at = now_ns
         self._begin_window(now_ns)
+
+    def _begin_spell(self) -> None:
+        self._proved_before, self._proved = self._proved, 0
+        self._doubts = 0
 
     def _end_window(self, now_ns: int) -> None:
         latency_ns = median(self._samples)
         used = self._most_in_flight >= 0.9 * self.limit
         self._windows += 1
-        self._cuts_in_a_row = 0
+        self._begin_spell()
         if self._before_dip:
             self._base_ns = latency_ns
             self.limit, self._before_dip = self._before_dip, 0
@@ -158,6 +238,7 @@ class AdaptiveLimit:
                 rate = len(self._samples) / max(1, now_ns - self._since_ns)
                 waiting = int(rate * (latency_ns - base_ns) + 0.5)
                 self._cut_from = self.limit
+                self._quiet_windows = self._recovers_to = 0
                 self._set(max(self.limit - max(1, waiting), int(self.limit * LOWER_MOST)))
             else:
                 self._grow(used)
@@ -170,7 +251,11 @@ class AdaptiveLimit:
         if used:
             fast = self.limit < 0.8 * self._cut_from
             grown = int(self.limit * (GROWTH_FAST if fast else GROWTH_SLOW))
-            self._set(max(self.limit + 1, grown))
+            grown = max(self.limit + 1, grown)
+            if self._quiet_windows and grown >= self._cut_from:
+                self._quiet_windows -= 1
+                grown = max(self.limit, int(self._cut_from) - 1)
+            self._set(grown)
             if self.limit > self._refused_at:
                 self._refused_at = self._bounds.most / CUT
 

@@ -208,8 +208,11 @@ class Admission:
             return Heard(stop=found)
         return Heard(effects=self._entrance.pump(found, now_ns))
 
-    def resume(self, ticket: Ticket, now_ns: int) -> bool:
-        """Begin another attempt; False if the breaker has opened and there must be none."""
+    def resume(self, ticket: Ticket, now_ns: int) -> bool | Again:
+        """Begin another attempt; False if the breaker has opened and there must be none.
+
+        `Again`: not yet, for as many are at the upstream as it can take; ask again after that wait.
+        """
         return self._attempts.resume(ticket, now_ns)
 
     # Its end ------------------------------------------------------------------------------
@@ -225,6 +228,7 @@ class Admission:
             hand_back(route, ticket.period)
             ticket.period = None
             route.door.gate.awaiting -= 1
+        self._attempts.back(ticket)
         route.door.leave()
         if spent.output_tokens is not None:
             route.guess.learn(spent.output_tokens)

@@ -15,10 +15,13 @@ from taximeter.admission._retry import NO_MONEY, Again, Failure, RetryBudget, St
 from taximeter.admission._routes import Routes
 from taximeter.admission._store import Store
 from taximeter.admission._ticket import Step, Ticket
-from taximeter.admission._words import Counters
+from taximeter.admission._words import SECOND_NS, Counters
 
 _OVERLOAD = frozenset({429, 503, 529})
 """Answers that say: too many at once."""
+
+RESUME_SECONDS = 0.05
+"""Wait of a further attempt for a place at the upstream, and the same again at random."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,7 +79,7 @@ class Attempts:
             route.breaker.succeeded(period, now_ns)
         gate, more = route.door.gate, route.door.answered(started_ns, now_ns)
         if gate.adaptive is not None:
-            more |= gate.adaptive.answered(started_ns, now_ns, gate.in_flight)
+            more |= gate.adaptive.answered(started_ns, now_ns, gate.in_flight, ticket.load)
             more |= not gate.awaiting
         return (gate.key, route.door.key) if more else None
 
@@ -89,7 +92,7 @@ class Attempts:
         no_money = answer.code in NO_MONEY
         if status in _OVERLOAD and not no_money:
             if gate.adaptive is not None:
-                gate.adaptive.refused(ticket.attempt_ns, now_ns, gate.in_flight)
+                gate.adaptive.refused(ticket.attempt_ns, now_ns, gate.in_flight, ticket.load)
             # Without a time to wait for, a limit that is found needs no hold: it has been cut.
             hold = retry_after_ns is not None or (status == 429 and gate.adaptive is None)
             hold = hold and route.pool.config.heeds
@@ -122,25 +125,45 @@ class Attempts:
         )
         if isinstance(decision, Again):
             self._counters.retried += 1
+            ticket.away = True
+            gate.away += 1
         elif decision in route.pool.retries_refused:
             self._counters.retry_refused += 1
             route.pool.retries_refused[decision] += 1
         return decision
 
-    def resume(self, ticket: Ticket, now_ns: int) -> bool:
-        """Begin another attempt; False if the breaker has opened and there must be none."""
+    def resume(self, ticket: Ticket, now_ns: int) -> bool | Again:
+        """Begin another attempt; False if the breaker has opened and there must be none.
+
+        `Again`: as many are at the upstream as it can take by what is known now. It kept its turn,
+        and not its place; it asks again after that wait.
+        """
         if ticket.step is not Step.GOING:
             return False
-        breaker = ticket.route.breaker
+        route = ticket.route
+        adaptive, gate = route.door.gate.adaptive, route.door.gate
+        if adaptive is not None and gate.in_flight - gate.away >= adaptive.limit:
+            config = route.pool.config
+            if now_ns - ticket.since_ns < config.queue.wait_seconds_max * SECOND_NS:
+                return Again(int(RESUME_SECONDS * SECOND_NS * (1 + self._uniform())))
+        breaker = route.breaker
         period: int | None = 0 if breaker is None else breaker.try_pass(now_ns)
         if period is None:
             return False
+        self.back(ticket)
+        ticket.load = gate.in_flight - gate.away
         ticket.period = period
-        ticket.route.door.gate.awaiting += 1
+        gate.awaiting += 1
         ticket.attempts += 1
         ticket.attempt_ns = now_ns
         self._store.charge(ticket.plan, now_ns)
         return True
+
+    def back(self, ticket: Ticket) -> None:
+        """Note that a call is between two attempts no longer: it tries again, or has ended."""
+        if ticket.away:
+            ticket.away = False
+            ticket.route.door.gate.away -= 1
 
     def arrived(self, ticket: Ticket, now_ns: int) -> None:
         """Put what one call brings into the retry budgets over it."""

@@ -33,7 +33,7 @@ HOLD_DOUBLINGS_MAX = 5
 class Gate:
     """Calls of one credential under way at one upstream."""
 
-    __slots__ = ("adaptive", "awaiting", "in_flight", "key")
+    __slots__ = ("adaptive", "awaiting", "away", "in_flight", "key")
 
     def __init__(self, key: str, adaptive: AdaptiveLimit | None) -> None:
         self.key = key
@@ -41,6 +41,8 @@ class Gate:
         self.in_flight = 0
         self.awaiting = 0
         """Of them, those whose attempt has had no answer yet."""
+        self.away = 0
+        """Of them, those between two attempts: not at the upstream."""
 
     @property
     def is_full(self) -> bool:

@@ -225,7 +225,9 @@ class Entrance:
         ticket.period = period
         ticket.attempts = 1
         ticket.attempt_ns = now_ns
-        ticket.route.door.enter(ticket.need.tokens, now_ns)
+        door = ticket.route.door
+        door.enter(ticket.need.tokens, now_ns)
+        ticket.load = door.gate.in_flight - door.gate.away
         self._counters.admitted += 1
         return Go(
             ticket,

@@ -30,7 +30,9 @@ class Ticket(Waiter):
         "asking",
         "attempt_ns",
         "attempts",
+        "away",
         "hold",
+        "load",
         "need",
         "output_tokens_max",
         "period",
@@ -64,6 +66,10 @@ class Ticket(Waiter):
         self.attempts = 0
         self.attempt_ns = 0
         """When the present attempt began."""
+        self.load = 0
+        """Calls that were at the upstream then, itself included."""
+        self.away = False
+        """It is between two attempts."""
         self.period: int | None = None
         """The breaker's pass of the present attempt; None when its result has been told."""
         self.queued = False

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 from taximeter.admission import (
     Admission,
     Admitted,
+    Again,
     Answer,
     Book,
     Effect,
@@ -105,8 +106,8 @@ class AdmissionDriver:
             self._carry_out(heard.effects)
         return heard
 
-    def resume(self, ticket: Ticket) -> bool:
-        """Begin another attempt; False if there must be none."""
+    def resume(self, ticket: Ticket) -> bool | Again:
+        """Begin another attempt; False if there must be none, and `Again` if not yet."""
         return self.admission.resume(ticket, _now())
 
     def settle(self, ticket: Ticket, spent: Spent) -> None:

@@ -324,7 +324,10 @@ class Admitting(Answering):
     def _try_once_more(self) -> None:
         if self._finishing or self._ticket is None:
             return
-        if self.worker.admission.resume(self._ticket):
+        resumed = self.worker.admission.resume(self._ticket)
+        if isinstance(resumed, Again):
+            self._wait_for_attempt(resumed)
+        elif resumed:
             self._try()
         elif not self._fall_back():
             self._fail(Refused("breaker_open", self._request.upstream.name))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from taximeter.admission._admission import Admission
 from taximeter.admission._attempts import Answer
 from taximeter.admission._breaker import State
+from taximeter.admission._retry import Again
 from taximeter.admission._ticket import Ticket
 from taximeter.admission._words import SECOND_NS, Effect, Go, Refuse, Request, Spent, Wait
 from taximeter.admission.simulation._report import Report, UserReport
@@ -195,7 +196,10 @@ class _Simulation:
             self._fail(ticket, call)
 
     def _again(self, ticket: Ticket, call: _Call) -> None:
-        if self.admission.resume(ticket, self.now_ns):
+        resumed = self.admission.resume(ticket, self.now_ns)
+        if isinstance(resumed, Again):
+            self.later(resumed.wait_ns, lambda: self._again(ticket, call))
+        elif resumed:
             self.report.retries += 1
             self._attempt(ticket, call)
         else:
