@@ -403,6 +403,40 @@ def test_what_is_not_known_is_booked_as_reserved() -> None:
 # Attempts -------------------------------------------------------------------------------------
 
 
+def test_o3_a_further_attempt_waits_for_a_place() -> None:
+    """O3: refused for load, a call does not go again while as many are at the upstream as it can
+    take by what is known now; it asks again, spends no attempt on it, and goes when one has ended.
+    """
+    rig = Rig(Upstream(adaptive=Adaptive(initial=2)))
+    first, second = rig.go(), rig.go()
+    rig.tick(1)
+    for ticket in (first, second):
+        assert isinstance(rig.hear(ticket, 429), Again)
+    (gate,) = rig.admission.gates().values()
+    assert gate.adaptive is not None
+    assert (gate.adaptive.limit, gate.away) == (1, 2)
+    assert rig.admission.resume(first, rig.now_ns) is True
+    for _ in range(5):
+        assert isinstance(rig.admission.resume(second, rig.now_ns), Again)
+    assert second.attempts == 1
+    rig.settle(first)
+    assert rig.admission.resume(second, rig.now_ns) is True
+    rig.settle(second)
+    assert (gate.in_flight, gate.away) == (0, 0)
+
+
+def test_o3_the_wait_for_a_place_ends_with_the_queues() -> None:
+    """After the queue's longest wait it goes all the same: nothing waits without a bound."""
+    rig = Rig(Upstream(adaptive=Adaptive(initial=2), queue=Queue(wait_seconds_max=5)))
+    first, second = rig.go(), rig.go()
+    for ticket in (first, second):
+        assert isinstance(rig.hear(ticket, 429), Again)
+    assert rig.admission.resume(first, rig.now_ns) is True
+    assert isinstance(rig.admission.resume(second, rig.now_ns), Again)
+    rig.tick(5)
+    assert rig.admission.resume(second, rig.now_ns) is True
+
+
 def test_o3_a_failure_is_tried_again_within_its_attempts() -> None:
     """O3: three attempts, each counted against requests a minute; then it is final."""
     rig = Rig(Upstream(limits=Limits(requests_per_minute=3), adaptive=None))
@@ -774,7 +808,7 @@ def test_o5_whatever_happens_everything_is_given_back_once(
         assert late_store.flush(admission, now_ns) == []
     assert not told or max(told.values()) == 1
     assert all(each.reserved == 0 for each in store.book.snapshot())
-    assert all(gate.in_flight == 0 for gate in admission.gates().values())
+    assert all(gate.in_flight == gate.away == 0 for gate in admission.gates().values())
     store.sweep(now_ns + 3600 * SECOND_NS, WALL_NS + now_ns)
     assert len(store) == 0
     assert admission.wake_ns() is None

@@ -177,3 +177,25 @@ def test_where_calls_were_refused_the_limit_is_not_stretched() -> None:
     assert before == int(20 * CUT)
     assert not limit.stretch()
     assert limit.limit == before
+
+
+def test_a_refusal_at_what_was_served_before_lowers_nothing() -> None:
+    """What tells is at how many calls at once it refuses, and at how many it does not."""
+    limit = AdaptiveLimit(Adaptive(initial=20, most=500), 0)
+    limit.answered(1, 2, 20, 20)
+    for number in range(3):
+        limit.refused(10 + number, 11 + number, 20, 20 - number)
+    assert limit.limit == 20
+    limit.refused(20, 21, 20, 21)
+    assert limit.limit == 19
+
+
+def test_calls_refused_a_moment_later_do_not_count_as_served() -> None:
+    """Thirty at once of which nine were refused show that 21 are served, and not thirty."""
+    limit = AdaptiveLimit(Adaptive(initial=30, most=500), 0)
+    limit.refused(20, 35, 30, 30)
+    for number in range(21, 30):
+        limit.refused(number, 40 + number, 30, number + 1)
+    limit.answered(40, 100, 20, 30)
+    limit.refused(200, 201, 25, 26)
+    assert limit.limit == 21

@@ -193,8 +193,8 @@ def test_the_limit_found_follows_a_capacity_that_changes() -> None:
 def test_a_server_that_refuses_is_used_and_not_tried_over_and_over(
     capacity: int, first: int
 ) -> None:
-    """Wherever the search begins: after seconds, nine tenths of capacity and more, hardly an attempt
-    above one a call, and no client sees a 429.
+    """Wherever the search begins: after seconds, nine tenths of capacity and more, hardly an
+    attempt above one a call, and no client sees a 429.
     """
     server = Server(capacity, first_byte_seconds=0.2, full="refuse")
     policy = Policy(upstreams={"sim": Upstream(adaptive=Adaptive(initial=first))})
