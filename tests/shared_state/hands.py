@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -178,6 +179,7 @@ class Worker:
         self.admission = Admission(policy, lambda: 0.5, store)
         self.store = store
         self.going: list[Ticket] = []
+        self.waiting: list[Ticket] = []
         self.refused: list[Refuse] = []
         self.waits_ns: list[int] = []
         store.tell = self._tell
@@ -187,6 +189,8 @@ class Worker:
 
     def _take_in(self, effects: list[Go | Refuse]) -> None:
         for effect in effects:
+            if effect.ticket in self.waiting:
+                self.waiting.remove(effect.ticket)
             if isinstance(effect, Go):
                 self.going.append(effect.ticket)
                 self.waits_ns.append(effect.waited_ns)
@@ -204,8 +208,21 @@ class Worker:
             output_pico=1,
         )
         verdict = self.admission.arrive(request, time.monotonic_ns(), time.time_ns())
-        if not isinstance(verdict, Wait):
+        if isinstance(verdict, Wait):
+            self.waiting.append(verdict.ticket)
+        else:
             self._take_in([verdict])
+
+    def leave_one(self, chance: random.Random) -> None:
+        """Let the client of a call leave that waits, or is asked about."""
+        if self.waiting:
+            ticket = self.waiting.pop(chance.randrange(len(self.waiting)))
+            self._take_in(self.admission.leave(ticket, time.monotonic_ns()))
+
+    @property
+    def under_way(self) -> int:
+        """Calls that wait or go."""
+        return len(self.waiting) + len(self.going)
 
     def end_one(self, spent: Spent = USUAL) -> None:
         """End the call that has gone longest."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import sys
 import time
@@ -19,7 +20,7 @@ from tests.relay.bench import Line as UpstreamLine
 from tests.relay.bench import bench
 from tests.relay.test_admission import answer, ask, fetch
 from tests.shared_state.chaos import Chaos, chaos
-from tests.shared_state.hands import Hands, hands, plan_of, until
+from tests.shared_state.hands import Hands, hands, plan_of, policy_of, until, worker
 
 DEADLINE_SECONDS = 0.1
 SLACK_SECONDS = 0.15
@@ -248,6 +249,58 @@ async def test_a_redis_that_refuses_to_write_is_as_good_as_gone(redis_url: str) 
         finally:
             await redis.config_set("maxmemory", "0")
         await until(lambda: not each.store.stats.is_local)
+
+
+async def test_absurd_amounts_stop_nobody(redis_url: str) -> None:
+    """O5: sums past 64 bits stay at the most there is; whoever comes next is decided about."""
+    plan = plan_of(
+        limits=Limits(tokens_per_minute=6000), budgets=(Budget(tokens=1000, hard=False),)
+    )
+    async with hands(redis_url, beat_seconds=0.05) as each:
+        for _ in range(3):
+            need, found = await each.admit(plan, tokens=10**40)
+            assert isinstance(found, Admitted)
+            each.settle(plan, need, found, Spent(tokens=None))
+        need, found = await each.admit(plan, tokens=10)
+        assert isinstance(found, Admitted)
+        async with Redis.from_url(redis_url) as redis:
+            (key,) = [key async for key in redis.scan_iter("t:purse*")]
+            await redis.hset(key, "s", str(9_223_372_036_854_775_000))
+        each.settle(plan, need, found, Spent(tokens=10**40))
+        await each.sent()
+        other = plan_of(user="v", budgets=(Budget(tokens=1000),))
+        _, found = await each.admit(other)
+        assert isinstance(found, Admitted)
+        assert each.store.stats.outages == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_happens_no_slot_is_passed_or_lost(redis_url: str, seed: int) -> None:
+    """O7: calls come, leave while they are asked about, and end: never more go than may."""
+    chance = random.Random(seed)
+    policy = policy_of(upstream=Limits(concurrency=5), limits=Limits(concurrency=3))
+    async with worker(redis_url, policy) as one, worker(redis_url, policy) as other:
+        for _ in range(250):
+            each = chance.choice((one, other))
+            turn = chance.random()
+            if turn < 0.45:
+                each.ask(chance.choice("abc"))
+            elif turn < 0.6:
+                each.leave_one(chance)
+            elif turn < 0.85 and each.going:
+                each.end_one()
+            else:
+                await asyncio.sleep(chance.choice((0, 0.002, 0.01)))
+            assert len(one.going) + len(other.going) <= 5
+        async with asyncio.timeout(10):
+            while one.under_way or other.under_way:
+                for each in (one, other):
+                    if each.going:
+                        each.end_one()
+                await asyncio.sleep(0.002)
+        async with asyncio.timeout(5):
+            while await slots_of(redis_url):
+                await asyncio.sleep(0.01)
 
 
 HOLDER = """

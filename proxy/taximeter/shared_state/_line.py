@@ -17,6 +17,7 @@ import contextlib
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -114,6 +115,10 @@ class Line:
                 await self._serve(client)
             except _TROUBLE as trouble:
                 self._has_failed(trouble)
+            except Exception:
+                # A fault of ours must not leave calls waiting for an answer that never comes.
+                self._store.down((), _now())
+                log.exception("The line to Redis has a fault; it is begun anew.")
             finally:
                 self._is_up.clear()
                 await _drop(client)
@@ -182,14 +187,14 @@ class Line:
         first_ns = min((step.asked_ns for step in steps if isinstance(step, Ask)), default=_now())
         waited = (_now() - first_ns) / 1e9
         self.is_busy = True
-        failed: list[Step] = list(steps)
-        trouble: BaseException | None = None
+        left, failed = deque(steps), list[Step]()
+        trouble: Exception | None = None
         try:
             async with asyncio.timeout(max(0.0, self._deadline_seconds - waited)):
                 answers = await self._send(client, steps)
-            failed.clear()
             store.stats.round_trips += 1
-            for step, answer in zip(steps, answers, strict=True):
+            for answer in answers:
+                step = left.popleft()
                 if isinstance(answer, Exception):
                     failed.append(step)
                     trouble = trouble or answer
@@ -198,8 +203,8 @@ class Line:
         finally:
             self.is_busy = False
             # However it ended, cancelled too: everyone who waits gets an answer.
-            if failed:
-                store.down([*failed, *behind], _now())
+            if failed or left:
+                store.down([*failed, *left, *behind], _now())
         if trouble is not None:
             raise trouble
 

@@ -38,6 +38,7 @@ local HOUR, DAY = 3600, 86400
 local KEPT_SECONDS = 2 * DAY
 local WAITS_US = 250000
 local FULL_KEPT_MS = 60000
+local MOST = '9000000000000000000'
 
 local function is_leap(year)
   return year % 4 == 0 and (year % 100 ~= 0 or year % 400 == 0)
@@ -91,6 +92,15 @@ local function by_worker(key, now)
     end
   end
   return found
+end
+
+-- Sums are 64-bit numbers. One that would be more stays at the most there is: an error here would
+-- come again with every call of its budget.
+local function add(key, field, amount)
+  local sum = redis.pcall('HINCRBY', key, field, amount)
+  if type(sum) == 'table' and sum.err then
+    redis.call('HSET', key, field, MOST)
+  end
 end
 
 local function keep_slots(key, me, now, lease)
@@ -208,7 +218,7 @@ end
 
 local taken = passing and take() or {}
 for _, hold in ipairs(holds) do
-  redis.call('HINCRBY', hold[1], 'r:' .. me, hold[2])
+  add(hold[1], 'r:' .. me, hold[2])
   redis.call('HSET', hold[1], 'e:' .. me, now + lease)
   redis.call('EXPIRE', hold[1], math.ceil(hold[3] - now / 1000000) + KEPT_SECONDS)
 end
@@ -232,7 +242,7 @@ for i = 1, purses do
     end
   end
   if booking > tonumber(redis.call('HGET', key, 'q:' .. me) or '0') then
-    redis.call('HINCRBY', key, 's', spent)
+    add(key, 's', spent)
     redis.call('HSET', key, 'q:' .. me, ARGV[2])
     if redis.call('HEXISTS', key, 'e:' .. me) == 0 then
       redis.call('HSET', key, 'e:' .. me, now)

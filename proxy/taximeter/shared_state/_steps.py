@@ -17,6 +17,9 @@ from taximeter.admission import CircuitBreaker, Need, Over, Plan, Purse, Rate, S
 AMOUNT_MAX = 10**16
 """Most that one call reserves or books: 10,000 dollars, or more tokens than there are. Sums are
 64-bit numbers in Redis."""
+SUM_MAX = 9 * 10**18
+DEBT_US_MAX = 24 * 3600 * 1_000_000
+"""A day. An upstream that says it used a billion tokens must not close a rate for good."""
 POLL_NS = 50_000_000
 """How soon a full slot is asked for again: other workers' calls end unseen."""
 BEAT_KEYS_MAX = 200
@@ -118,7 +121,7 @@ def unused_us(rate: Rate, need: Need, tokens: int | None, requests: int) -> int:
     else:
         unused = min(need.tokens, rate.burst) - tokens
     size = abs(unused) * (rate.period_ns // 1000) // rate.limit
-    return size if unused >= 0 else -size
+    return size if unused >= 0 else -min(size, DEBT_US_MAX)
 
 
 @dataclass(slots=True)
@@ -140,7 +143,7 @@ class Settle:
         keys = []
         for key, reserved, spent in self.windows:
             keys.append(prefix + key)
-            said += (min(reserved, AMOUNT_MAX), min(spent, AMOUNT_MAX))
+            said += (reserved, spent)
         keys += [prefix + key for key in self.slots]
         for key, unused, mark, made in self.rates:
             keys.append(prefix + key)
@@ -160,7 +163,7 @@ class Beat:
         keys = [prefix + key for key in (*self.slots, *self.windows)]
         said: list[str | int] = [me, lease_us, len(self.slots), len(self.windows)]
         said += self.slots.values()
-        said += self.windows.values()
+        said += (min(reserved, SUM_MAX) for reserved in self.windows.values())
         return keys, said
 
 

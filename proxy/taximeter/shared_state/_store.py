@@ -47,7 +47,9 @@ from taximeter.admission._budget import Window
 from taximeter.admission._window import window_of
 from taximeter.shared_state._local import Local
 from taximeter.shared_state._steps import (
+    AMOUNT_MAX,
     SLOTS,
+    SUM_MAX,
     Ask,
     Opened,
     Settle,
@@ -179,7 +181,8 @@ class RedisStore:
         for purse, window, reserved in hold.parts:
             true = (spent.tokens if purse.of_tokens else spent.pico) if is_spent else 0
             key = window_key(purse, window.start_ns // SECOND_NS)
-            windows.append((key, reserved, reserved if true is None else true))
+            booked = reserved if true is None else true
+            windows.append((key, min(reserved, AMOUNT_MAX), min(booked, AMOUNT_MAX)))
         if hold.parts and not isinstance(hold, _RemoteHold):
             self._local.settle_hold(hold, spent if is_spent else Spent(sent=False))
         hold.parts = []
@@ -382,7 +385,7 @@ class RedisStore:
     def _reserve(self, hold: Hold) -> None:
         for purse, window, amount in hold.parts:
             key = window_key(purse, window.start_ns // SECOND_NS)
-            self._reserved[key] = self._reserved.get(key, 0) + amount
+            self._reserved[key] = self._reserved.get(key, 0) + min(amount, AMOUNT_MAX)
 
     def _done_with(self, step: Settle) -> None:
         for key in step.slots:
@@ -414,7 +417,7 @@ class RedisStore:
             if not spent:
                 continue
             if key in self._owed or len(self._owed) < OWED_WINDOWS_MAX:
-                self._owed[key] = self._owed.get(key, 0) + spent
+                self._owed[key] = min(self._owed.get(key, 0) + spent, SUM_MAX)
             else:
                 self.stats.bookings_lost += 1
 
