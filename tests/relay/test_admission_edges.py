@@ -270,3 +270,114 @@ async def test_a_tunnel_is_an_answer_to_the_breaker(tmp_path: Path) -> None:
         assert breaker.state is State.CLOSED
         client.leave()
         await made.until(lambda: made.closed[-1].outcome is Outcome.COMPLETED)
+
+
+# -- requests that wait ------------------------------------------------------------------------
+
+
+async def test_a_client_that_expects_100_sends_its_body_before_its_turn(tmp_path: Path) -> None:
+    """H1: it is told to go on at once, and its body waits with us, not with it."""
+    free = asyncio.Event()
+    bodies: list[bytes] = []
+
+    async def handler(line: Line) -> None:
+        while True:
+            bodies.append((await line.request())[1])
+            await free.wait()
+            await line.say(answer())
+
+    async with bench(tmp_path, handler, upstream={"limits": {"concurrency": 1}}) as made:
+        first, second = await made.client(), await made.client()
+        await first.say(ask())
+        await made.until(lambda: len(bodies) == 1)
+        head, _, body = ask("Expect: 100-continue").partition(b"\r\n\r\n")
+        await second.say(head + b"\r\n\r\n")
+        status, _, _ = await second.answer()
+        assert status == 100
+        await second.say(body)
+        await made.until(lambda: made.worker.admission.waiting == 1)
+        free.set()
+        assert [(await each.answer())[0] for each in (first, second)] == [200, 200]
+        assert bodies[1] == body
+
+
+async def test_an_upload_that_waits_for_its_turn_is_not_read_on(tmp_path: Path) -> None:
+    """H5: of a long body no more is kept than is looked at, while its call waits."""
+    free = asyncio.Event()
+    sizes: list[int] = []
+
+    async def handler(line: Line) -> None:
+        while True:
+            sizes.append(len((await line.request())[1]))
+            await free.wait()
+            await line.say(answer())
+
+    total = 24_000_000
+    async with bench(tmp_path, handler, upstream={"limits": {"concurrency": 1}}) as made:
+        first, second = await made.client(), await made.client()
+        await first.say(ask())
+        await made.until(lambda: len(sizes) == 1)
+        head = (
+            "POST /v1/files HTTP/1.1\r\nHost: a\r\nContent-Type: application/octet-stream\r\n"
+            f"Content-Length: {total}\r\n\r\n"
+        ).encode()
+        sending = asyncio.create_task(second.say(head + b"x" * total))
+        await made.until(lambda: made.worker.admission.waiting == 1)
+        await asyncio.sleep(0.2)
+        assert made.worker.snapshot.body_budget.bytes_taken < 1_000_000
+        assert not sending.done()
+        free.set()
+        assert [(await each.answer())[0] for each in (first, second)] == [200, 200]
+        await sending
+        assert sizes[1] == total
+
+
+async def test_requests_pipelined_on_one_connection_take_their_turns(tmp_path: Path) -> None:
+    """H1: the second is not admitted before the first is answered, and each gives back its own."""
+    upstream = Scripted(answer(503, error("busy"), "retry-after: 0"))
+    setting = {**SOON, "limits": {"concurrency": 1}}
+    async with bench(tmp_path, upstream, upstream=setting) as made:
+        client = await made.client()
+        await client.say(ask() * 5)
+        assert [(await client.answer())[0] for _ in range(5)] == [200] * 5
+        assert len(made.closed) == 5
+
+
+async def test_a_reload_while_calls_wait_takes_none_of_them(tmp_path: Path) -> None:
+    """A3: who waits goes on waiting, and goes in turn, under the settings it came with."""
+    free = asyncio.Event()
+
+    async def handler(line: Line) -> None:
+        while True:
+            await line.request()
+            await free.wait()
+            await line.say(answer())
+
+    async with bench(tmp_path, handler, upstream={"limits": {"concurrency": 1}}) as made:
+        clients = [await made.client() for _ in range(4)]
+        for client in clients:
+            await client.say(ask())
+        await made.until(lambda: made.worker.admission.waiting == 3)
+        made.worker.reload(made.worker.settings)
+        assert made.worker.admission.waiting == 3
+        free.set()
+        assert [(await each.answer())[0] for each in clients] == [200] * 4
+
+
+async def test_many_that_wait_and_fail_at_once_do_not_grow_the_stack(tmp_path: Path) -> None:
+    """C8: each is refused because the one before it could not be connected, and so on."""
+    setting = {
+        "url": "http://127.0.0.1:9",
+        "limits": {"concurrency": 1},
+        "retry": {"attempts_max": 1},
+        "breaker": {"enabled": False},
+        "queue": {"size": 500, "wait_seconds_max": 20},
+    }
+    async with bench(tmp_path, upstream=setting) as made:
+        client_count = 200
+        clients = [await made.client() for _ in range(client_count)]
+        for number, client in enumerate(clients):
+            await client.say(ask(f"x-taximeter-user: u{number % 7}"))
+        statuses = [(await client.answer())[0] for client in clients]
+        assert statuses == [502] * client_count
+        assert made.worker.faults == 0
