@@ -253,10 +253,13 @@ async def test_a_redis_that_refuses_to_write_is_as_good_as_gone(redis_url: str) 
 
 async def test_absurd_amounts_stop_nobody(redis_url: str) -> None:
     """O5: sums past 64 bits stay at the most there is; whoever comes next is decided about."""
-    plan = plan_of(
-        limits=Limits(tokens_per_minute=6000), budgets=(Budget(tokens=1000, hard=False),)
-    )
+    plan = plan_of(budgets=(Budget(tokens=1000, hard=False),))
+    limited = plan_of(limits=Limits(tokens_per_minute=6000))
     async with hands(redis_url, beat_seconds=0.05) as each:
+        need, found = await each.admit(limited)
+        assert isinstance(found, Admitted)
+        assert found.taken
+        each.settle(limited, need, found, Spent(tokens=10**40))
         for _ in range(3):
             need, found = await each.admit(plan, tokens=10**40)
             assert isinstance(found, Admitted)
