@@ -57,6 +57,13 @@ _PRICES = [
      "cached_usd_per_million": 0.3, "output_usd_per_million": 15},
 ]  # fmt: skip
 
+_TERMS = {
+    "teams": {"search": {"budget": {"usd": 5, "per": "day"}}},
+    "tiers": {"labs": {"weight": 0.5, "budget": {"tokens": 9_000, "per": "hour"}}},
+    "users": {"eve": {"tier": "labs"}},
+}
+"""What people may: a team's budget that lasts, and one user's that soon does not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -77,10 +84,13 @@ def live_run(folder: Path, seconds: float, seed: int = 7) -> Iterator[Run]:
         _history(url, seed)
         one, two = stack.enter_context(Upstream()), stack.enter_context(Upstream())
         upstreams = {
-            "openai": {"url": one.url, "dialect": "openai", "provider": "openai"},
+            "openai": {
+                "url": one.url, "dialect": "openai", "provider": "openai",
+                "limits": {"concurrency": 6},
+            },
             "anthropic": {"url": two.url, "dialect": "anthropic", "provider": "anthropic"},
-        }
-        taximeter = Taximeter(folder, upstreams, ledger=url, prices=_PRICES)
+        }  # fmt: skip
+        taximeter = Taximeter(folder, upstreams, ledger=url, prices=_PRICES, **_TERMS)
         stack.enter_context(taximeter)
         prometheus_url = stack.enter_context(_prometheus(folder, taximeter.console_port))
         since = int(time.time_ns() // 10**9)
