@@ -199,15 +199,17 @@ class AdaptiveLimit:
         proved = max(self._proved, self._proved_before)
         if self._cuts_in_a_row == 0 and 0 < load <= proved:
             return
-        limit = self._before_dip or self.limit
+        limit = self._cut_from = self._before_dip or self.limit
         if self._cuts_in_a_row == 0 and proved:
             lower = max(int(limit * CUT_AGAIN), min(proved, limit - 1))
             self._recovers_to = 0
+            if lower <= proved:
+                self._cut_from = lower + 1  # One more than is served is one too many.
         else:
             lower = int(limit * (CUT_AGAIN if self._cuts_in_a_row else CUT))
             self._recovers_to = max(self._recovers_to, lower)
         self._cuts_in_a_row += 1
-        self._cut_from = self._refused_at = limit
+        self._refused_at = self._cut_from
         self._quiet_windows = RETRY_WINDOWS
         self._before_dip = 0
         self._set(min(lower, self.limit))
