@@ -107,6 +107,8 @@ def _start(stack: contextlib.ExitStack, folder: Path, only: list[str] | None) ->
         targets.append(stack.enter_context(_targets.plain_proxy(upstream)))
     if wanted("taximeter") and importlib.util.find_spec("taximeter") is not None:
         targets.append(stack.enter_context(_targets.taximeter(upstream, folder / "taximeter")))
+        limited = _targets.taximeter(upstream, folder / "limited", limits=True)
+        targets.append(stack.enter_context(limited))
         traced = _targets.taximeter(upstream, folder / "traced", traces=True)
         targets.append(stack.enter_context(traced))
     return targets

@@ -16,6 +16,8 @@ END = "<!-- figures: end -->"
 BASE = "nginx"
 
 CALL_RATIO_MAX = 3.0
+LIMITED_RATIO_MAX = 4.0
+"""Of a call with every kind of limit counted."""
 DELTA_RATIO_MAX = 1.5
 RECORDER_MICROSECONDS_MAX = 300.0
 TRACED_MICROSECONDS_MAX = 600.0
@@ -105,6 +107,7 @@ def table(measured: dict[str, Figures], command: str, rounds: int) -> str:
 def _checks(measured: dict[str, Figures]) -> list[str]:
     ours, base = measured.get("Taximeter"), measured[BASE]
     traced = measured.get("Taximeter with traces")
+    limited = measured.get("Taximeter, limits on")
     if ours is None:
         return []
     rows = [
@@ -114,6 +117,12 @@ def _checks(measured: dict[str, Figures]) -> list[str]:
             "x nginx",
             CALL_RATIO_MAX,
             ratio(ours.call_full, base.call_full),
+        ),
+        (
+            "relay, a call, steady, limits on",
+            "x nginx",
+            LIMITED_RATIO_MAX,
+            None if limited is None else ratio(limited.call, base.call),
         ),
         ("relay, a delta", "x nginx", DELTA_RATIO_MAX, ratio(ours.delta, base.delta)),
         (

@@ -69,6 +69,14 @@ upstreams:
     provider: openai
 """
 
+LIMITS = """
+    limits: {concurrency: 100000, requests_per_minute: 100000000, tokens_per_minute: 1000000000000}
+tiers:
+  default:
+    {concurrency: 100000, requests_per_minute: 100000000, tokens_per_minute: 1000000000000}
+"""
+"""Every kind of limit, of the user and of the upstream: counted at each call, never reached."""
+
 
 @dataclass(slots=True)
 class Target:
@@ -168,20 +176,24 @@ def plain_proxy(upstream: int) -> Iterator[Target]:
 
 @contextlib.contextmanager
 def taximeter(
-    upstream: int, folder: Path, *, traces: bool = False, more: str = ""
+    upstream: int, folder: Path, *, traces: bool = False, limits: bool = False, more: str = ""
 ) -> Iterator[Target]:
     """Taximeter as it is shipped: journal, ledger in SQLite, metrics and access log on, one worker.
 
-    With `traces` every call is exported as well, to a collector that takes whatever comes. `more`
-    is YAML that goes on where the upstream's settings end.
+    With `traces` every call is exported as well, to a collector that takes whatever comes; with
+    `limits` every kind of them is counted. `more` is YAML that goes on where the upstream's end.
     """
     with contextlib.ExitStack() as stack:
+        if limits:
+            more = LIMITS + more
         if traces:
             _, collector = stack.enter_context(module("_collector"))
             more += f"otlp: {{endpoint: 'http://127.0.0.1:{collector}', sample_ratio: 1.0}}\n"
         target = stack.enter_context(_taximeter(upstream, folder, more))
         if traces:
             target.name, target.recorder_only = "Taximeter with traces", True
+        if limits:
+            target.name = "Taximeter, limits on"
         yield target
 
 
