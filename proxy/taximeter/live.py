@@ -153,6 +153,16 @@ class BudgetState(msgspec.Struct, kw_only=True):
     """Calls that it had no room for."""
 
 
+class SharedState(msgspec.Struct, kw_only=True):
+    """How it goes with counts that workers share. Counts are since the start."""
+
+    is_up: bool
+    """Whether what is shared is asked; if not, this worker goes by its own share of limits."""
+    outages: int
+    decided_locally: int
+    bookings_lost: int
+
+
 class AdmissionState(msgspec.Struct, kw_only=True):
     """How the admission of one worker stands."""
 
@@ -168,6 +178,8 @@ class AdmissionState(msgspec.Struct, kw_only=True):
     """How short the process is of what it needs: 0 not at all, 1 nobody may wait, 2 no new call."""
     overflowed: dict[str, int] = {}
     """Names, by kind, that came when the table of their kind was full."""
+    shared: SharedState | None = None
+    """None where counts are not shared."""
 
 
 class ConfigState(msgspec.Struct, kw_only=True):

@@ -22,6 +22,7 @@ from taximeter.live import (
     ProcessState,
     QueueState,
     RelayState,
+    SharedState,
 )
 from taximeter.metrics import FAMILIES, Meter, RecorderFacts, Source, expose_live
 from taximeter.metrics._live import HEADROOMS_MAX
@@ -191,6 +192,7 @@ def admission(**more: Any) -> AdmissionState:
         "budgets": [budget()],
         "pressure": 1,
         "overflowed": {"routes": 0},
+        "shared": SharedState(is_up=False, outages=2, decided_locally=30, bookings_lost=0),
     }
     return AdmissionState(**{**values, **more})
 
@@ -209,6 +211,17 @@ def test_admission_is_shown_by_process() -> None:
     assert values["taximeter_tier_in_flight", ("relay-0", "free")] == 6
     assert values["taximeter_pressure_level", ("relay-0",)] == 1
     assert ("taximeter_queue_depth", ("relay-1", "openai")) not in values
+
+
+def test_shared_counts_are_shown_where_there_are_some() -> None:
+    """D10: whether Redis is asked or a share is gone by is a figure; where there is none, none."""
+    relays = [relay(0, admission=admission()), relay(1, admission=admission(shared=None))]
+    values = shown(expose_live(relays, {}, False))
+    assert values["taximeter_shared_state_up", ("relay-0",)] == 0
+    assert values["taximeter_shared_state_outages_total", ("relay-0",)] == 2
+    assert values["taximeter_shared_state_local_decisions_total", ("relay-0",)] == 30
+    assert values["taximeter_shared_state_bookings_lost_total", ("relay-0",)] == 0
+    assert ("taximeter_shared_state_up", ("relay-1",)) not in values
 
 
 def test_a_limit_that_is_not_there_has_no_series() -> None:

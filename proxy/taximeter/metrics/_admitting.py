@@ -109,6 +109,32 @@ OVERFLOWED = TABLE.counter(
     "table",
 )
 
+SHARED_UP = TABLE.gauge(
+    Source.RELAY,
+    "taximeter_shared_state_up",
+    "1 while limits and budgets are counted in Redis, 0 while a relay goes by its own share of "
+    "them. Absent where counts are not shared.",
+    "process",
+)
+SHARED_OUTAGES = TABLE.counter(
+    Source.RELAY,
+    "taximeter_shared_state_outages",
+    "How often Redis stopped answering in time.",
+    "process",
+)
+SHARED_LOCAL = TABLE.counter(
+    Source.RELAY,
+    "taximeter_shared_state_local_decisions",
+    "Decisions about calls that a relay made by its own share of limits and budgets.",
+    "process",
+)
+SHARED_LOST = TABLE.counter(
+    Source.RELAY,
+    "taximeter_shared_state_bookings_lost",
+    "Sums spent that Redis never got, because too many were owed; the ledger has them.",
+    "process",
+)
+
 _BUDGET = ("process", "scope", "budget", "per")
 _BOUND = " A bounded number of budgets is shown, those with the largest share used."
 

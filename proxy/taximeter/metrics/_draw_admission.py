@@ -38,6 +38,11 @@ def draw_admission(picture: Picture, process: str, state: AdmissionState) -> Non
     picture.set(families.PRESSURE, state.pressure, process)
     for table, count in state.overflowed.items():
         picture.set(families.OVERFLOWED, count, process, table)
+    if state.shared is not None:
+        picture.set(families.SHARED_UP, int(state.shared.is_up), process)
+        picture.set(families.SHARED_OUTAGES, state.shared.outages, process)
+        picture.set(families.SHARED_LOCAL, state.shared.decided_locally, process)
+        picture.set(families.SHARED_LOST, state.shared.bookings_lost, process)
 
 
 def _draw_budget(picture: Picture, process: str, budget: BudgetState) -> None:

@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from taximeter.admission import MemoryStore, PurseWatch, State, Stop
-from taximeter.live import AdmissionState, BreakerState, BudgetState, QueueState
+from taximeter.live import AdmissionState, BreakerState, BudgetState, QueueState, SharedState
+from taximeter.shared_state import RedisStore
 
 if TYPE_CHECKING:
     from taximeter.admission import Admission, Book, CircuitBreaker, Gate, Pool
+    from taximeter.shared_state import SharedStats
 
 BREAKERS_MAX = 200
 """Breakers told of. Models are named by callers; beyond this the ones in trouble come first."""
@@ -48,6 +50,16 @@ def admission_state(
         budgets=[] if book is None else _budgets(watch, book, now_ns, wall_ns),
         pressure=_LEVELS.index(admission.pressure.level),
         overflowed=overflowed,
+        shared=_shared(store.stats) if isinstance(store, RedisStore) else None,
+    )
+
+
+def _shared(stats: SharedStats) -> SharedState:
+    return SharedState(
+        is_up=not stats.is_local,
+        outages=stats.outages,
+        decided_locally=stats.decided_locally,
+        bookings_lost=stats.bookings_lost,
     )
 
 
