@@ -101,7 +101,7 @@ async def test_whoever_leaves_whenever_leaves_nothing_behind(
 
 @pytest.mark.parametrize("seed", range(2))
 async def test_a_drain_with_a_full_queue_ends_in_its_time(tmp_path: Path, seed: int) -> None:
-    """A1: whoever waits when we are told to go is told so; nothing new is begun for it upstream."""
+    """L1: whoever waits when we are told to go is told so; nothing new is begun for it upstream."""
     dice = random.Random(seed)
     asked = 0
 

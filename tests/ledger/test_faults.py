@@ -256,7 +256,7 @@ def _read_and_close(url: str) -> None:
 
 
 def test_a_reader_that_closes_takes_no_log_from_the_recorder(tmp_path: Path) -> None:
-    """D5: what a recorder books after another process has read the ledger is in the ledger."""
+    """What a recorder books after another process has read the ledger is in the ledger."""
     path = tmp_path / "ledger.db"
     url = f"sqlite:///{path}"
     Ledger.open(url).migrate()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from taximeter.admission import State
-from taximeter.call import Outcome
+from taximeter.call import Outcome, Stage
 from taximeter.keys import KeyBook, Terms, keys_path
 from tests.relay.bench import Line, bench
 from tests.relay.test_admission import HASH_KEY, SOON, Scripted, answer, ask, error, fetch, only
@@ -276,7 +276,7 @@ async def test_a_tunnel_is_an_answer_to_the_breaker(tmp_path: Path) -> None:
 
 
 async def test_a_client_that_expects_100_sends_its_body_before_its_turn(tmp_path: Path) -> None:
-    """H1: it is told to go on at once, and its body waits with us, not with it."""
+    """C7: it is told to go on at once, and its body waits with us, not with it."""
     free = asyncio.Event()
     bodies: list[bytes] = []
 
@@ -302,7 +302,7 @@ async def test_a_client_that_expects_100_sends_its_body_before_its_turn(tmp_path
 
 
 async def test_an_upload_that_waits_for_its_turn_is_not_read_on(tmp_path: Path) -> None:
-    """H5: of a long body no more is kept than is looked at, while its call waits."""
+    """H4: of a long body no more is kept than is looked at, while its call waits."""
     free = asyncio.Event()
     sizes: list[int] = []
 
@@ -333,7 +333,7 @@ async def test_an_upload_that_waits_for_its_turn_is_not_read_on(tmp_path: Path) 
 
 
 async def test_requests_pipelined_on_one_connection_take_their_turns(tmp_path: Path) -> None:
-    """H1: the second is not admitted before the first is answered, and each gives back its own."""
+    """C7: the second is not admitted before the first is answered, and each gives back its own."""
     upstream = Scripted(answer(503, error("busy"), "retry-after: 0"))
     setting = {**SOON, "limits": {"concurrency": 1}}
     async with bench(tmp_path, upstream, upstream=setting) as made:
@@ -344,7 +344,7 @@ async def test_requests_pipelined_on_one_connection_take_their_turns(tmp_path: P
 
 
 async def test_a_reload_while_calls_wait_takes_none_of_them(tmp_path: Path) -> None:
-    """A3: who waits goes on waiting, and goes in turn, under the settings it came with."""
+    """H11: who waits goes on waiting, and goes in turn, under the settings it came with."""
     free = asyncio.Event()
 
     async def handler(line: Line) -> None:
@@ -381,3 +381,44 @@ async def test_many_that_wait_and_fail_at_once_do_not_grow_the_stack(tmp_path: P
         statuses = [(await client.answer())[0] for client in clients]
         assert statuses == [502] * client_count
         assert made.worker.faults == 0
+
+
+# -- waits that end in nothing -----------------------------------------------------------------
+
+
+async def test_a_wait_that_a_client_gave_up_is_on_record(tmp_path: Path) -> None:
+    """C4: where the time of a call went is told of one that left the queue, too."""
+
+    async def hang(line: Line) -> None:
+        await line.request()
+        await asyncio.sleep(10)
+
+    async with bench(tmp_path, hang, upstream={"limits": {"concurrency": 1}}) as made:
+        first, second = await made.client(), await made.client()
+        await first.say(ask())
+        await made.until(lambda: len(made.opened) == 1)
+        await second.say(ask())
+        await made.until(lambda: made.worker.admission.waiting == 1)
+        await asyncio.sleep(0.2)
+        second.leave()
+        await made.until(lambda: len(made.closed) == 1)
+        closed = only(made)
+        assert closed.outcome is Outcome.ABANDONED
+        assert 0.2e9 <= closed.stages[Stage.QUEUE] < 1e9
+        assert Stage.CONNECT not in closed.stages
+
+
+async def test_a_wait_between_attempts_that_a_client_gave_up_is_on_record(tmp_path: Path) -> None:
+    """C4: attempts that failed, and the waits after them, are in `connect`."""
+    upstream = Scripted(answer(503, error("busy"), "retry-after: 5"))
+    async with bench(tmp_path, upstream, upstream=SOON) as made:
+        client = await made.client()
+        await client.say(ask())
+        await made.until(lambda: len(upstream.heads) == 1)
+        await asyncio.sleep(0.2)
+        client.leave()
+        await made.until(lambda: len(made.closed) == 1)
+        closed = only(made)
+        assert closed.outcome is Outcome.ABANDONED
+        assert 0.15e9 <= closed.stages[Stage.CONNECT] < 1e9
+        assert Stage.FIRST_BYTE not in closed.stages

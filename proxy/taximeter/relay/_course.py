@@ -40,6 +40,8 @@ log = logging.getLogger("taximeter.relay")
 _now = time.monotonic_ns
 # Taken out of the class once: to look into an Enum is a call of its own.
 RECEIVING, ADMITTING, ATTEMPTING, RELAYING, ENDED = Phase
+_RECEIVE, _QUEUE = Stage.RECEIVE, Stage.QUEUE
+_CONNECT, _FIRST_BYTE = Stage.CONNECT, Stage.FIRST_BYTE
 
 
 class Course:
@@ -249,6 +251,8 @@ class Course:
         leg.note(self._head.status if self._head is not None else None, self._attempt_error)
         if tap is not None and leg.first_byte_ns is not None:
             answer_stages(self._stages, leg.first_byte_ns, tap, now)
+        elif tap is None and self._ticket is not None:
+            self._end_wait(now)
         if self._usage_asked:
             self._facts.add(Fact.USAGE_ASKED)
         opened = self._opened or request.opened()
@@ -294,6 +298,16 @@ class Course:
         if job is not None:
             self.worker.count_later(self.call_id, job)
         return booked
+
+    def _end_wait(self, now: int) -> None:
+        """Put the wait on record that a call has ended in: for its turn, or its next attempt."""
+        stages = self._stages
+        if self.phase is ADMITTING:
+            stages[_QUEUE] = now - self._started_ns - stages.get(_RECEIVE, 0)
+        elif self._retry_timer is not None:
+            stages.pop(_FIRST_BYTE, None)  # of the attempt before: it is in `connect`, as it failed
+            waited = stages.get(_RECEIVE, 0) + stages.get(_QUEUE, 0)
+            stages[_CONNECT] = now - self._started_ns - waited
 
     def _kept_safely(self, kept: asyncio.Future[None]) -> None:
         """The close record is as safe as it was to be: what was held for it may go."""
