@@ -131,13 +131,15 @@ def test_a_ledger_that_is_away_at_the_start_shows_no_noughts(
     tmp_path: Path, upstream: Upstream
 ) -> None:
     """Counters are not shown before the ledger has told how far they were."""
-    ledger = tmp_path / "no" / "such" / "folder" / "ledger.db"
+    in_its_place = tmp_path / "no"
+    in_its_place.write_text("a file where the folder is to be")
+    ledger = in_its_place / "such" / "folder" / "ledger.db"
     with taximeter(tmp_path, upstream, ledger=f"sqlite:///{ledger}") as meter:
         make_calls(meter, 1)
         samples = scrape(meter)
         assert total(samples, "taximeter_calls_total") is None
         assert total(samples, "taximeter_process_up", process="recorder") == 0
-        ledger.parent.mkdir(parents=True)
+        in_its_place.unlink()
         wait_for(lambda: total(scrape(meter), "taximeter_calls_total") == 1)
 
 
