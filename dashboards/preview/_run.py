@@ -83,7 +83,7 @@ def live_run(folder: Path, seconds: float, seed: int = 7) -> Iterator[Run]:
         url = server.make_database()
         _history(url, seed)
         one, two = stack.enter_context(Upstream()), stack.enter_context(Upstream())
-        upstreams = {
+        upstreams: dict[str, dict[str, Any]] = {
             "openai": {
                 "url": one.url, "dialect": "openai", "provider": "openai",
                 "limits": {"concurrency": 6},
