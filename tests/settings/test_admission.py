@@ -241,6 +241,7 @@ def test_a_password_of_redis_in_a_file_that_others_read_is_refused(
     assert read(text, mode=0o600).state_url
     assert read("", {"TAXIMETER_STATE": "redis://:x@h"}, mode=0o644).state_url
     assert read("state: redis://h", mode=0o644).state_url
+    assert read("state: memory", mode=0o644).state_url is None
 
 
 @pytest.mark.usefixtures("acted_on")

@@ -258,7 +258,7 @@ def _inner_model(annotation: Any) -> type[BaseModel] | None:
 
 def _refuse_readable_password(settings: Settings, sources: _Sources) -> None:
     instead = {"ledger": "TAXIMETER_LEDGER or PGPASSWORD", "state": "TAXIMETER_STATE"}
-    urls = {"ledger": settings.ledger_url, "state": settings.state_url or ""}
+    urls = {"ledger": settings.ledger_url, "state": settings.state_url}
     problems = [
         Problem(
             file.where((name,)),
@@ -267,7 +267,10 @@ def _refuse_readable_password(settings: Settings, sources: _Sources) -> None:
             f"chmod 600 {file.path}, or set {instead[name]} instead",
         )
         for name, url in urls.items()
-        if (file := sources.file_of((name,))) and file.open_to_others and _values.has_password(url)
+        if url is not None
+        and (file := sources.file_of((name,)))
+        and file.open_to_others
+        and _values.has_password(url)
     ]
     if problems:
         raise SettingsError(problems)
