@@ -26,6 +26,8 @@ PRICES = [
 ]
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "How far is it?"}]}
 MESSAGE = {**CHAT, "max_tokens": 100}
+LATE_SECONDS = 0.8
+"""How late some answers begin: between two edges of every histogram, and far from both."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,21 @@ class Seen:
     input_tokens: int | None = None
     output_tokens: int | None = None
     call_id: str | None = None
+    seconds: float = 0.0
+    """From the request's first byte to the answer's last, by the client's clock."""
+    first_byte_seconds: float = 0.0
+    """From the request's first byte to the answer's head."""
+
+
+@dataclass(frozen=True)
+class Had:
+    """What one request brought back."""
+
+    status: int
+    call_id: str | None
+    body: bytes
+    seconds: float
+    first_byte_seconds: float
 
 
 def call(
@@ -52,20 +69,23 @@ def call(
     *,
     headers: dict[str, str] | None = None,
     leave_after_bytes: int | None = None,
-) -> tuple[int, str | None, bytes]:
-    """Make a call; give status, call id and body."""
+) -> Had:
+    """Make a call; give what came of it."""
     path = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}[dialect]
     named = {"x-taximeter-user": user, "Content-Type": "application/json", **(headers or {})}
     if script is not None:
         named["x-rig"] = write_script(script)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     with contextlib.closing(connection):
+        connection.connect()
+        began = time.monotonic()
         connection.request("POST", path, json.dumps(said), named)
         answer = connection.getresponse()
+        headed = time.monotonic()
         call_id = answer.getheader("x-taximeter-call-id")
-        if leave_after_bytes is not None:
-            return answer.status, call_id, answer.read(leave_after_bytes)
-        return answer.status, call_id, answer.read()
+        body = answer.read() if leave_after_bytes is None else answer.read(leave_after_bytes)
+        ended = time.monotonic()
+        return Had(answer.status, call_id, body, ended - began, headed - began)
 
 
 def _figures(dialect: str, body: bytes) -> tuple[int, int]:
@@ -93,36 +113,51 @@ def _anthropic_input(usage: dict[str, Any]) -> int:
 
 def run(port: int) -> list[Seen]:
     """Make all calls; give what their clients saw."""
-    seen = []
-    whole: list[tuple[str, str, bool]] = [
-        ("alice", "openai", False),
-        ("alice", "openai", False),
-        ("bob", "openai", True),
-        ("bob", "openai", True),
-        ("bob", "openai", True),
-        ("alice", "anthropic", False),
-        ("bob", "anthropic", True),
+    seen: list[Seen] = []
+
+    def note(user: str, dialect: str, outcome: str, had: Had, **more: Any) -> None:
+        seen.append(
+            Seen(
+                user,
+                dialect,
+                outcome,
+                had.status,
+                call_id=had.call_id,
+                seconds=had.seconds,
+                first_byte_seconds=had.first_byte_seconds,
+                **more,
+            )
+        )
+
+    late = Script(first_byte_seconds=LATE_SECONDS)
+    whole: list[tuple[str, str, bool, Script | None]] = [
+        ("alice", "openai", False, None),
+        ("alice", "openai", False, late),
+        ("bob", "openai", True, None),
+        ("bob", "openai", True, late),
+        ("bob", "openai", True, None),
+        ("alice", "anthropic", False, None),
+        ("bob", "anthropic", True, late),
     ]
-    for user, dialect, stream in whole:
+    for user, dialect, stream, script in whole:
         said: dict[str, Any] = dict(CHAT if dialect == "openai" else MESSAGE)
         if stream:
             said["stream"] = True
             if dialect == "openai":
                 said["stream_options"] = {"include_usage": True}
-        status, call_id, body = call(port, user, dialect, said)
-        assert status == 200
-        tokens = _figures(dialect, body)
-        seen.append(Seen(user, dialect, "completed", status, stream, *tokens, call_id))
+        had = call(port, user, dialect, said, script)
+        assert had.status == 200
+        inputs, outputs = _figures(dialect, had.body)
+        tokens = {"input_tokens": inputs, "output_tokens": outputs}
+        note(user, dialect, "completed", had, stream=stream, **tokens)
     for dialect in ("openai", "anthropic"):
-        status, call_id, _ = call(port, "alice", dialect, dict(MESSAGE), Script(status=429))
-        seen.append(Seen("alice", dialect, "upstream_error", status, call_id=call_id))
+        refused = call(port, "alice", dialect, dict(MESSAGE), Script(status=429))
+        note("alice", dialect, "upstream_error", refused)
     slow = Script(tokens=100, delta_seconds=0.03)
-    said = {**CHAT, "stream": True}
-    status, call_id, _ = call(port, "bob", "openai", said, slow, leave_after_bytes=900)
-    seen.append(Seen("bob", "openai", "cancelled", status, True, call_id=call_id))
+    left = call(port, "bob", "openai", {**CHAT, "stream": True}, slow, leave_after_bytes=900)
+    note("bob", "openai", "cancelled", left, stream=True)
     odd = {"Expect": "the unexpected"}
-    status, call_id, _ = call(port, "alice", "openai", dict(CHAT), headers=odd)
-    seen.append(Seen("alice", "openai", "rejected", status, call_id=call_id))
+    note("alice", "openai", "rejected", call(port, "alice", "openai", dict(CHAT), headers=odd))
     return seen
 
 

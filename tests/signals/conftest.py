@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.rig import Exchange
 from tests.rig.taximeter import PLAIN, Taximeter
 from tests.rig.upstream import Upstream
 from tests.signals._prometheus import Prometheus
@@ -24,6 +25,8 @@ class Watched:
     prometheus: Prometheus
     seen: list[Seen]
     rows: list[dict[str, Any]]
+    served: list[Exchange]
+    """What the upstream saw."""
     began_seconds: float
 
 
@@ -52,7 +55,9 @@ def watched(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Ite
         taximeter(folder, upstream, workers=2) as meter,
         Prometheus(folder, meter.console_port) as prometheus,
     ):
+        upstream.reset()
         seen = run(meter.port)
+        served = list(upstream.log)
         rows = meter.booked(len(seen))
         prometheus.wait_until("sum(taximeter_calls_total)", len(seen))
-        yield Watched(meter, prometheus, seen, rows, began)
+        yield Watched(meter, prometheus, seen, rows, served, began)

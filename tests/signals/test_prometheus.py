@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 
+from tests.rig import Script
 from tests.signals._prometheus import program
 from tests.signals._run import INPUT_PICO, OUTPUT_PICO
 from tests.signals.conftest import Watched
@@ -38,6 +39,23 @@ def test_tokens_as_the_answers_told_them(watched: Watched) -> None:
     assert counted["output"] == sum(each.output_tokens or 0 for each in alice)
 
 
+def test_tokens_as_the_upstream_made_them(watched: Watched) -> None:
+    """What the upstream told it made is counted, and beside it the stream whose client left."""
+    whole = [each for each in watched.served if each.status == 200 and not each.client_left_at]
+    charged = [each.figures for each in whole if each.figures]
+    assert len(charged) == sum(each.outcome == "completed" for each in watched.seen)
+    (left,) = (row for row in watched.rows if row["outcome"] == "cancelled")
+    counted = watched.prometheus.by("type", "sum by (type) (taximeter_tokens_total)")
+    assert counted["input"] - left["input_tokens"] == sum(each.input for each in charged)
+    assert counted["output"] - left["output_tokens"] == sum(each.output for each in charged)
+    assert counted["cached"] == sum(each.cached for each in charged)
+    assert counted["reasoning"] == sum(each.reasoning for each in charged)
+    usage = watched.prometheus.by(
+        "gen_ai_token_type", "sum by (gen_ai_token_type) (gen_ai_client_token_usage_sum)"
+    )
+    assert usage == {"input": counted["input"], "output": counted["output"]}
+
+
 def test_costs_to_the_last_digit(watched: Watched) -> None:
     """A user's cost is the price of what the answers told; all costs are the ledger's."""
     alice = sum(
@@ -65,6 +83,33 @@ def test_every_stage_a_call_reached_is_in_a_histogram(watched: Watched) -> None:
         assert sums[stage] == pytest.approx(sum(each) / 1e9, rel=1e-9)
 
 
+def test_durations_are_those_that_clients_waited(watched: Watched) -> None:
+    """As many calls took longer than an edge as kept their clients longer; none is left out.
+
+    The edges lie between answers that begin at once and those that the upstream began late.
+    """
+    prometheus, edge = watched.prometheus, 0.64
+    answered = [each for each in watched.seen if each.outcome != "rejected"]
+    name = "gen_ai_client_operation_duration_seconds"
+    assert prometheus.value(f"sum({name}_count)") == len(answered)
+    quick = prometheus.value(f'sum({name}_bucket{{le="{edge}"}})')
+    assert len(answered) - quick == sum(each.seconds > edge for each in answered)
+    late = [each for each in watched.served if (each.script or Script()).first_byte_seconds]
+    assert sum(each.seconds > edge for each in answered) >= len(late)
+    assert prometheus.value(f"sum({name}_sum)") <= sum(each.seconds for each in answered) + 0.5
+
+
+def test_first_tokens_are_as_late_as_the_upstream_made_them(watched: Watched) -> None:
+    """The streams that the upstream began late, and no others, are above the edge before that."""
+    prometheus, edge = watched.prometheus, 0.5
+    late = sum(each.stream and each.first_byte_seconds > edge for each in watched.seen)
+    assert late == 2
+    name = "taximeter_time_to_first_token_seconds"
+    count = prometheus.value(f"sum({name}_count)")
+    assert count - prometheus.value(f'sum({name}_bucket{{le="{edge}"}})') == late
+    assert count - prometheus.value(f'sum({name}_bucket{{le="0.75"}})') == late
+
+
 def test_streams_have_a_time_to_their_first_token(watched: Watched) -> None:
     """Each stream that began is in the time to first token, and no plain answer is."""
     streams = sum(each.stream for each in watched.seen)
@@ -74,12 +119,17 @@ def test_streams_have_a_time_to_their_first_token(watched: Watched) -> None:
     assert prometheus.value(chunks) == streams
 
 
-def test_attempts_by_their_results(watched: Watched) -> None:
-    """Every attempt is counted: a refused call made none, and nothing was tried again."""
-    attempts = sum(row["attempt_count"] for row in watched.rows)
-    assert attempts == len(watched.seen) - 1
-    assert watched.prometheus.value("sum(taximeter_attempts_total)") == attempts
-    assert watched.prometheus.query("sum(taximeter_retries_total) > 0") == []
+def test_attempts_are_what_the_upstream_was_asked(watched: Watched) -> None:
+    """Every request that reached the upstream is an attempt, and nothing was tried again."""
+    asked = Counter(
+        {"/v1/messages": "anthropic"}.get(each.target, "openai") for each in watched.served
+    )
+    prometheus = watched.prometheus
+    counted = prometheus.by("upstream", "sum by (upstream) (taximeter_attempts_total)")
+    assert counted == asked
+    assert sum(asked.values()) == len(watched.seen) - 1, "the refused call made none"
+    assert sum(row["attempt_count"] for row in watched.rows) == len(watched.served)
+    assert prometheus.query("sum(taximeter_retries_total) > 0") == []
 
 
 def test_what_was_estimated_is_said_to_be(watched: Watched) -> None:

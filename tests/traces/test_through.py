@@ -154,6 +154,36 @@ def test_spans_and_ledger_agree(meter: Taximeter, collector: HttpCollector) -> N
     assert stages == booked
 
 
+def test_spans_are_what_the_upstream_and_the_client_saw(
+    meter: Taximeter, upstream: Upstream, collector: HttpCollector
+) -> None:
+    """A span lies within the client's clock around the upstream's; its tokens are both's."""
+    upstream.queue(Script(first_byte_seconds=0.3))
+    began_ns = time.time_ns()
+    _, body = fetch(meter, CHAT)
+    ended_ns = time.time_ns()
+    (call,) = collector.wait_for(1)
+    usage = json.loads(body)["usage"]
+    said, served = attributes_of(call), upstream.last
+    assert served.figures is not None
+    told = (said["gen_ai.usage.input_tokens"], said["gen_ai.usage.output_tokens"])
+    assert told == (usage["prompt_tokens"], usage["completion_tokens"])
+    assert told == (served.figures.input, served.figures.output)
+    assert said["gen_ai.response.id"] == json.loads(body)["id"]
+    by_name = {
+        attributes_of(span).get("taximeter.stage", span.name): span for span in collector.spans
+    }
+    attempt = by_name["POST openai"]
+    assert began_ns <= call.start_time_unix_nano <= attempt.start_time_unix_nano
+    assert attempt.end_time_unix_nano <= call.end_time_unix_nano <= ended_ns + 50_000_000
+    waited = by_name["first_byte"]
+    waited_ns = waited.end_time_unix_nano - waited.start_time_unix_nano
+    assert 300_000_000 <= waited_ns <= ended_ns - began_ns
+    (asked,) = upstream.log
+    assert len([span for span in collector.spans if span.kind == span.SPAN_KIND_CLIENT]) == 1
+    assert attributes_of(attempt)["http.response.status_code"] == asked.status
+
+
 def test_an_application_that_does_not_trace_is_not_traced(
     meter: Taximeter, collector: HttpCollector
 ) -> None:
