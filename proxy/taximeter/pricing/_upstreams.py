@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from taximeter.call import Fact, Usage
+from taximeter.call import Closed, Fact, Usage
 from taximeter.pricing._book import Price, PriceBook
 from taximeter.pricing._own import OwnPrice
 from taximeter.pricing._provider import provider_of_url
@@ -47,6 +47,20 @@ class UpstreamPrices:
     def provider(self, upstream: str, otherwise: str | None = None) -> str | None:
         """Give whose prices apply to an upstream; `otherwise` for one that is not configured."""
         return self._providers.get(upstream, otherwise)
+
+    def price_of(self, closed: Closed, usage: Usage | None) -> Price:
+        """Price what a call used: `usage` is the record's own, or has what was counted in it."""
+        opened = closed.opened
+        return self.price(
+            usage,
+            upstream=opened.upstream or "",
+            provider=opened.provider,
+            model=closed.response_model or opened.model,
+            at_ns=opened.started_at_ns,
+            service_tier=closed.service_tier,
+            variant=closed.price_variant,
+            facts=closed.facts,
+        )
 
     def price(
         self,

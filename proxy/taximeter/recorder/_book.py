@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 
 import msgspec
 
 from taximeter.call import Closed, Counted, Fact, Outcome, Usage, UsageSource
 from taximeter.counting import BYTES_RULE, tokens_from_bytes
 from taximeter.ledger import CallView, Entry, Repriced
-from taximeter.pricing import UpstreamPrices
+from taximeter.pricing import Price, UpstreamPrices
 from taximeter.recorder._follow import Ready
 from taximeter.settings import Settings
 
@@ -49,30 +49,20 @@ class Bookkeeping:
         return msgspec.structs.replace(closed, opened=opened)
 
     def _price(self, closed: Closed, usage: Usage | None) -> tuple[int | None, str, str | None]:
-        opened = closed.opened
         if not was_sent(closed):
             return 0, NOT_SENT, None
         if usage is None and is_error_answer(closed):
             return 0, ERROR_ANSWER, None
         if usage is None and Fact.DEFERRED in closed.facts:
             return None, "deferred", None
-        return self._by_book(
-            usage,
-            upstream=opened.upstream or "",
-            provider=opened.provider,
-            model=closed.response_model or opened.model,
-            at_ns=opened.started_at_ns,
-            service_tier=closed.service_tier,
-            variant=closed.price_variant,
-            facts=closed.facts,
-        )
+        return _as_booked(self._prices.price_of(closed, usage))
 
     def price_again(self, view: CallView) -> Repriced:
         """Give the price that a booked call has under this configuration."""
         if view.price in (NOT_SENT, ERROR_ANSWER):
             # No price list was asked, so none can have another word.
             return Repriced(view.cost_pico, view.price, view.price_rates)
-        cost, price, rates = self._by_book(
+        found = self._prices.price(
             view.usage,
             upstream=view.upstream or "",
             provider=view.provider,
@@ -82,34 +72,15 @@ class Bookkeeping:
             variant=view.price_variant,
             facts=view.facts,
         )
-        return Repriced(cost, price, rates)
+        return Repriced(*_as_booked(found))
 
-    def _by_book(
-        self,
-        usage: Usage | None,
-        *,
-        upstream: str,
-        provider: str | None,
-        model: str | None,
-        at_ns: int,
-        service_tier: str | None,
-        variant: Mapping[str, str],
-        facts: Collection[str],
-    ) -> tuple[int | None, str, str | None]:
-        found = self._prices.price(
-            usage,
-            upstream=upstream,
-            provider=provider,
-            model=model,
-            at_ns=at_ns,
-            service_tier=service_tier,
-            variant=variant,
-            facts=facts,
-        )
-        name = found.name
-        if found.assumed:
-            name = f"{name} ({', '.join(found.assumed)})"
-        return found.cost_pico, name, found.rates if found.cost_pico is not None else None
+
+def _as_booked(found: Price) -> tuple[int | None, str, str | None]:
+    """Give the cost, the price's name with what was assumed, and the rates if there is a cost."""
+    name = found.name
+    if found.assumed:
+        name = f"{name} ({', '.join(found.assumed)})"
+    return found.cost_pico, name, found.rates if found.cost_pico is not None else None
 
 
 def was_sent(closed: Closed) -> bool:

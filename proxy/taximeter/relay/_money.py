@@ -52,17 +52,7 @@ class Money:
 
     def cost(self, record: Closed) -> int | None:
         """Give what a call cost, as the ledger will have it; None if that is not known."""
-        opened = record.opened
-        return self._prices.price(
-            record.usage,
-            upstream=opened.upstream or "",
-            provider=opened.provider,
-            model=record.response_model or opened.model,
-            at_ns=opened.started_at_ns,
-            service_tier=record.service_tier,
-            variant=record.price_variant,
-            facts=record.facts,
-        ).cost_pico
+        return self._prices.price_of(record, record.usage).cost_pico
 
 
 def counts_money(settings: Settings, keys: KeyStore | None) -> bool:
