@@ -1,38 +1,22 @@
-"""A call's turn: what admission is told of it, its wait, its attempts, and what it gives back.
+"""A call's turn: what admission is told of it, its wait, and what it gives back at its end.
 
 A ticket is held from the verdict to the last byte. Whatever way a call ends, it ends in
-`_finish`, and there its ticket is given back with what the call came to.
-
-Another attempt is made only while nothing has reached the client. An error answer that another
-attempt may mend is therefore held, whole, until admission has read its code: a 429 of an account
-that cannot pay looks like one of a busy minute, but for its body.
+`_finish`, and there its ticket is given back with what the call came to. What comes of its
+attempts in between is told in `_retrying`.
 """
 
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-from taximeter.admission import (
-    Again,
-    Answer,
-    Go,
-    Reason,
-    Refuse,
-    Request,
-    Spent,
-    Stop,
-    Ticket,
-    Tier,
-    Wait,
-)
+from taximeter.admission import Go, Reason, Refuse, Request, Spent, Ticket, Tier
 from taximeter.call import Closed, Fact, Stage
 from taximeter.counting import tokens_from_bytes
-from taximeter.relay._answer import Head
 from taximeter.relay._answering import Answering
 from taximeter.relay._course import ADMITTING, ATTEMPTING
-from taximeter.relay._errors import PROBLEMS, Fault, Refused
-from taximeter.relay._fallback import FALLBACK_STOPS, choices, rerouted
+from taximeter.relay._errors import Refused
 from taximeter.relay._policy import DEFAULT_TIER
 
 if TYPE_CHECKING:
@@ -40,14 +24,10 @@ if TYPE_CHECKING:
 
 _now = time.monotonic_ns
 _QUEUE = Stage.QUEUE
-_NOTHING_TOLD: dict[str, str] = {}
-_SPENT_RETRIES = frozenset(
-    {Stop.ATTEMPTS_SPENT, Stop.USER_BUDGET_SPENT, Stop.UPSTREAM_BUDGET_SPENT, Stop.WAIT_TOO_LONG}
-)
 
 
 class Admitting(Answering):
-    """Gets a call its turn, and its attempts."""
+    """Gets a call its turn."""
 
     __slots__ = ()
 
@@ -132,6 +112,10 @@ class Admitting(Answering):
         if refuse.reason is not Reason.BREAKER_OPEN or not self._fall_back():
             self._refuse(refusal_of(refuse))
 
+    @abstractmethod
+    def _fall_back(self) -> bool:
+        """Take the call to the next upstream that lets it go at once; False if there is none."""
+
     # -- what comes of a wait ---------------------------------------------------------------
 
     def admitted(self, go: Go) -> None:
@@ -180,176 +164,6 @@ class Admitting(Answering):
             self._facts.add(Fact.OUTPUT_CLAMPED)
             self._told += b"x-taximeter-output-tokens-max: %d\r\n" % tokens_max
         return True
-
-    # -- how an attempt came out --------------------------------------------------------------
-
-    def _hear_answer(self, head: Head, now: int) -> bool:
-        """Take in an answer's head. False if it is to be held until its body has been read."""
-        ticket, request = self._ticket, self._request
-        status = head.status
-        looked = self.worker.headroom.hear(
-            request.upstream.name, request.facts.model, head.fields(), now
-        )
-        if ticket is None:
-            return True
-        if status >= 400:
-            may_mend = status in ticket.plan.upstream.retry.statuses
-            if may_mend and request.is_replayable and not self.client_gone:
-                return False
-            self.worker.admission.heard(
-                ticket,
-                Answer(status=status, headers=_told_by(head), replayable=False),
-            )
-        else:
-            told = _told_by(head) if looked else _NOTHING_TOLD
-            self.worker.admission.heard(ticket, Answer(status=status, headers=told))
-        return True
-
-    def _try_again_after(self, head: Head, body: bytes) -> bool:
-        """Make another attempt after an error answer, if there is to be one."""
-        if self._ticket is None:
-            return False
-        heard = self.worker.admission.heard(
-            self._ticket,
-            Answer(
-                status=head.status,
-                code=self._code_of(head, body),
-                headers=_told_by(head),
-                replayable=not self.client_gone,  # there is nobody to have another answer
-            ),
-        )
-        if heard.again is None or self._finishing:
-            if heard.stop in FALLBACK_STOPS and self._leave_attempt(head.status, None):
-                return True
-            if self._are_spent(heard.stop) and b"x-should-retry" not in head.lines.lower():
-                self._told += b"x-should-retry: false\r\n"
-            return False
-        self._leg.note(head.status, None)
-        self._leg.let_go(reusable=self._upstream_full_ns is None)
-        self._collected = None
-        self.response_bytes = 0
-        self._wait_for_attempt(heard.again)
-        return True
-
-    def _leave_attempt(self, status: int | None, code: str | None) -> bool:
-        """Leave an attempt that failed for good for another upstream; False if there is none."""
-        if not self._request.is_replayable or not self._upload_done or self.client_gone:
-            return False
-        head, collected = self._head, self._collected
-        self._leg.note(status, code)
-        self._head = self._collected = None
-        if self._fall_back():
-            return True
-        self._head, self._collected = head, collected
-        return False
-
-    def _fall_back(self) -> bool:
-        """Take the call to the next upstream that lets it go at once; False if there is none."""
-        request = self._request
-        if self._fallbacks is None:
-            self._fallbacks = choices(request.intake, request.snapshot.upstreams)
-        for upstream in self._fallbacks:
-            holder = request.intake.holder
-            if holder is not None and not holder.allows(upstream.name, request.facts.model):
-                continue
-            before = request.intake
-            request.go_elsewhere(rerouted(before, upstream))
-            driver = self.worker.admission
-            verdict = driver.arrive(self, self._asked())
-            if isinstance(verdict, Go):
-                self._leg.let_go(reusable=self._upstream_full_ns is None)
-                self.response_bytes = 0
-                if self._ticket is not None:
-                    # The upstream before it gave no answer, or an error: nothing was spent there.
-                    driver.settle(self._ticket, Spent(tokens=0, pico=0))
-                self._opened = request.opened() if self._opened is not None else None
-                self._facts.add(Fact.FELL_BACK)
-                self._told += b"x-taximeter-upstream: %b\r\n" % upstream.name.encode()
-                verdict.waited_ns = self._stages.get(_QUEUE, 0)  # what it waited at the first
-                self._go_ahead(verdict)
-                return True
-            if isinstance(verdict, Wait):
-                driver.leave(verdict.ticket)  # another queue is no way out of this one
-            request.go_elsewhere(before)
-        return False
-
-    def _attempt_failed(self, code: str) -> None:
-        """There was no answer: make another attempt, if there is to be one."""
-        ticket = self._ticket
-        leg = self._leg
-        if ticket is not None and not self._finishing and PROBLEMS[code].fault is Fault.UPSTREAM:
-            sent = leg.sent_ns is not None
-            # What has been sent may have been worked on, and paid for: it is sent once more only
-            # where the connection was an old one, closed by the upstream just as it was taken.
-            is_stale = leg.reused and code == "upstream_disconnected"
-            heard = self.worker.admission.heard(
-                ticket,
-                Answer(
-                    status=None,
-                    code=code,
-                    sent=sent,
-                    replayable=self._request.is_replayable
-                    and self._upload_done
-                    and not self.client_gone
-                    and (not sent or is_stale)
-                    and code != "upstream_tls_failed",
-                ),
-            )
-            if heard.again is not None and not self._finishing:
-                self._leg.note(None, code)
-                self._wait_for_attempt(heard.again)
-                return
-            if heard.stop in FALLBACK_STOPS and self._leave_attempt(None, code):
-                return
-            self._retries_are_spent = self._are_spent(heard.stop)
-        super()._attempt_failed(code)
-
-    def _are_spent(self, stop: Stop | None) -> bool:
-        """Tell whether our retries came to their bound: the client's on top would multiply."""
-        ticket = self._ticket
-        return (
-            stop in _SPENT_RETRIES
-            and ticket is not None
-            and ticket.plan.upstream.retry.attempts_max > 1
-        )
-
-    def _wait_for_attempt(self, again: Again) -> None:
-        self._head = None
-        self._retry_timer = self.worker.loop.call_later(again.wait_ns / 1e9, self._resume)
-
-    def _resume(self) -> None:
-        self._retry_timer = None
-        self._guarded(self._try_once_more)
-
-    def _try_once_more(self) -> None:
-        if self._finishing or self._ticket is None:
-            return
-        resumed = self.worker.admission.resume(self._ticket)
-        if isinstance(resumed, Again):
-            self._wait_for_attempt(resumed)
-        elif resumed:
-            self._try()
-        elif not self._fall_back():
-            self._fail(Refused("breaker_open", self._request.upstream.name))
-
-    def _open_collected(self, head: Head) -> bytes:
-        """Take what was held for an answer like any other; give its bytes, to be released."""
-        if self._ticket is not None:
-            # One that grew too long to be held, or broke off, has not been heard of yet.
-            self.worker.admission.heard(
-                self._ticket,
-                Answer(
-                    status=head.status, headers=_told_by(head), passed_on=True, replayable=False
-                ),
-            )
-        return super()._open_collected(head)
-
-    def _code_of(self, head: Head, body: bytes) -> str | None:
-        tap = self._tap_for(head)
-        tap.feed(body, self.last_in_ns)
-        code = tap.answer().error
-        tap.release()
-        return code
 
     # -- its end ------------------------------------------------------------------------------
 
@@ -421,9 +235,3 @@ def refusal_of(refuse: Refuse) -> Refused:
         retry_after_ns=refuse.retry_after_ns,
         should_retry=None if refuse.should_retry else False,
     )
-
-
-def _told_by(head: Head) -> dict[str, str]:
-    return {
-        name.decode("latin-1").lower(): value.decode("latin-1") for name, value in head.fields()
-    }

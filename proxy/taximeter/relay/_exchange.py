@@ -16,9 +16,9 @@ For a stream the last byte is its end marker: once the tap has seen it in what i
 released, the close record is written first. With `always`, "written" means power-safe, and the
 bytes are held until it is.
 
-The life is told in four parts, each of which goes on from the one before: where a call stands and
-how it ends (`_course`), its way upstream (`_asking`), its answer (`_answering`), and here what its
-client and the worker do to it.
+The life is told in six parts, each of which goes on from the one before: where a call stands and
+how it ends (`_course`), its way upstream (`_asking`), its answer (`_answering`), its turn
+(`_admitting`), its attempts (`_retrying`), and here what its client and the worker do to it.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ import time
 from typing import TYPE_CHECKING
 
 from taximeter.call import Outcome, Stage
-from taximeter.relay._admitting import Admitting
 from taximeter.relay._course import ATTEMPTING, ENDED, RECEIVING, RELAYING
 from taximeter.relay._errors import Refused
 from taximeter.relay._intake import PEEK_BYTES, Intake
+from taximeter.relay._retrying import Retrying
 
 if TYPE_CHECKING:
     from taximeter.relay._known import Cut
@@ -39,7 +39,7 @@ _now = time.monotonic_ns
 _RECEIVE = Stage.RECEIVE
 
 
-class Exchange(Admitting):
+class Exchange(Retrying):
     """One call under way, as its client and the worker see it."""
 
     __slots__ = ()
