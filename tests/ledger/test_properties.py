@@ -9,73 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from taximeter.call import Outcome, Usage, UsageSource
 from taximeter.ledger import Batch, Entry, Ledger, Parked, Position
-from tests.ledger.make import (
-    HOUR,
-    T0,
-    assert_sums_agree,
-    deferred,
-    entry,
-    everything,
-    fetch,
-    wipe,
-)
+from tests.ledger.drawn import entries
+from tests.ledger.make import assert_sums_agree, everything, wipe
 
-_names = st.sampled_from(["ann", "bob", None, "", "é'\0"])
-_tokens = st.none() | st.integers(0, 2**40)
-_costs = st.none() | st.integers(0, 2**63 - 1)
-
-
-@st.composite
-def _plain(draw: st.DrawFn) -> Entry:
-    return entry(
-        at_ns=T0 + draw(st.integers(0, 3)) * HOUR // 2,
-        user=draw(_names),
-        team=draw(_names),
-        model=draw(_names),
-        outcome=draw(st.sampled_from(Outcome)),
-        usage=Usage(
-            input_tokens=draw(_tokens),
-            output_tokens=draw(_tokens),
-            cached_tokens=draw(_tokens),
-            reasoning_tokens=draw(_tokens),
-        ),
-        source=draw(st.sampled_from(UsageSource)),
-        cost_pico=draw(_costs),
-        stages=draw(st.sampled_from([{}, None])),
-    )
-
-
-@st.composite
-def _generation(draw: st.DrawFn, name: str) -> list[Entry]:
-    """Draw the calls about one answer: perhaps its maker, and its fetches."""
-    usage = Usage(input_tokens=draw(st.integers(0, 900)), output_tokens=draw(st.integers(0, 900)))
-    cost = draw(st.integers(0, 10**12))
-    made: Entry | None = draw(
-        st.sampled_from(
-            [
-                None,
-                deferred(name),
-                entry(response_id=name, usage=usage, cost_pico=cost),
-                entry(response_id=name, source=UsageSource.ESTIMATED, cost_pico=1),
-            ]
-        )
-    )
-    polls = [
-        fetch(name, usage=usage, cost_pico=cost, user="poller")
-        if draw(st.booleans())
-        else fetch(name, source=UsageSource.ABSENT, cost_pico=None, user="poller")
-        for _ in range(draw(st.integers(0, 3)))
-    ]
-    return ([made] if made is not None else []) + polls
-
-
-@st.composite
-def _entries(draw: st.DrawFn) -> list[Entry]:
-    plain = draw(st.lists(_plain(), max_size=8))
-    generations = [draw(_generation(f"resp_{number}")) for number in range(draw(st.integers(0, 3)))]
-    return draw(st.permutations(plain + [each for group in generations for each in group]))
+NAMES = ["ann", "bob", None, "", "é'\0"]
 
 
 def _batches(entries: list[Entry], sizes: list[int], lease: int) -> list[Batch]:
@@ -112,7 +50,7 @@ def _cut(_: object) -> Any:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
-    entries=_entries(),
+    entries=entries(people=NAMES, models=NAMES),
     sizes=st.lists(st.integers(0, 5), max_size=4),
     faults=st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=4),
 )
@@ -149,7 +87,9 @@ def test_cut_and_replayed_batches_come_to_the_same_state(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(entries=_entries(), seed=st.integers(0, 2**32), size=st.integers(1, 5))
+@given(
+    entries=entries(people=NAMES, models=NAMES), seed=st.integers(0, 2**32), size=st.integers(1, 5)
+)
 def test_the_order_of_journals_makes_no_difference_to_the_bill(
     ledger: Ledger, entries: list[Entry], seed: int, size: int
 ) -> None:

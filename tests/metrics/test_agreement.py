@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +12,24 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 
-from taximeter.call import Fact, Outcome, Usage, UsageSource
-from taximeter.ledger import Batch, Committed, Entry, Ledger, LedgerUnavailable
+from taximeter.call import Fact, Usage, UsageSource
+from taximeter.ledger import Batch, Committed, Entry, Ledger
 from taximeter.metrics import Meter
 from taximeter.metrics import _booked as families
 from taximeter.recorder import Recorder
+from tests.ledger.drawn import entries
 from tests.ledger.make import deferred, entry, fetch, wipe
 from tests.metrics.agreement import NeverDown, assert_agrees, assert_totals_agree, from_meter
 from tests.metrics.make import settings, value
+from tests.recorder.conftest import empty_ledger, world
+from tests.recorder.faults import Died, dying, flaky_commits
 from tests.recorder.make import World, book, closed, opened, whole
 
+__all__ = ["empty_ledger", "world"]
+
 SCOPE = "folder"
-
-
-@pytest.fixture(scope="session")
-def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ledger with tables and no rows, to be copied: migrating takes a while."""
-    path = tmp_path_factory.mktemp("ledger") / "ledger.db"
-    ledger = Ledger.open(f"sqlite:///{path}")
-    ledger.migrate()
-    ledger.close()
-    return path
+PEOPLE = ["ann", "bob", None, "é"]
+MODELS = ["gpt-5.4-mini", "llama", None]
 
 
 @pytest.fixture
@@ -42,15 +39,6 @@ def ledger(empty_ledger: Path, tmp_path: Path) -> Iterator[Ledger]:
     made = Ledger.open(f"sqlite:///{tmp_path}/ledger.db")
     yield made
     made.close()
-
-
-@pytest.fixture
-def world(empty_ledger: Path, tmp_path: Path) -> Iterator[World]:
-    """A data folder with an empty ledger and no journals."""
-    shutil.copyfile(empty_ledger, tmp_path / "ledger.db")
-    made = World(tmp_path)
-    yield made
-    made.ledger.close()
 
 
 class Cut(Exception):
@@ -98,68 +86,13 @@ class Booking:
         self.meter.booked(fresh(done), done)
 
 
-_tokens = st.none() | st.integers(0, 2**40)
-_sources = st.sampled_from(UsageSource)
-
-
-@st.composite
-def _plain(draw: st.DrawFn) -> Entry:
-    return entry(
-        user=draw(st.sampled_from(["ann", "bob", None, "é"])),
-        team=draw(st.sampled_from(["red", None])),
-        model=draw(st.sampled_from(["gpt-5.4-mini", "llama", None])),
-        upstream=draw(st.sampled_from(["openai", "groq"])),
-        outcome=draw(st.sampled_from(Outcome)),
-        usage=Usage(
-            input_tokens=draw(_tokens),
-            output_tokens=draw(_tokens),
-            cached_tokens=draw(_tokens),
-            cache_write_tokens=draw(_tokens),
-            reasoning_tokens=draw(_tokens),
-        ),
-        source=draw(_sources),
-        cost_pico=draw(st.none() | st.integers(0, 2**63 - 1)),
-        stages=draw(st.sampled_from([{}, None])),
-    )
-
-
-@st.composite
-def _generation(draw: st.DrawFn, name: str) -> list[Entry]:
-    """Draw the calls about one answer: perhaps its maker, and its fetches."""
-    usage = Usage(
-        input_tokens=draw(st.integers(0, 900)), cache_write_tokens=draw(st.integers(0, 900))
-    )
-    cost = draw(st.integers(0, 10**12))
-    makers = [
-        None,
-        deferred(name),
-        entry(response_id=name, usage=usage, cost_pico=cost),
-        entry(response_id=name, source=UsageSource.ESTIMATED, cost_pico=1, user="bob"),
-    ]
-    made: Entry | None = draw(st.sampled_from(makers))
-    polls = [
-        fetch(name, usage=usage, cost_pico=cost, user="poller", response_model="gpt-5.4-mini")
-        if draw(st.booleans())
-        else fetch(name, source=UsageSource.ABSENT, cost_pico=None, user="poller")
-        for _ in range(draw(st.integers(0, 3)))
-    ]
-    return ([made] if made is not None else []) + polls
-
-
-@st.composite
-def _entries(draw: st.DrawFn) -> list[Entry]:
-    plain = draw(st.lists(_plain(), max_size=10))
-    made = [draw(_generation(f"resp_{number}")) for number in range(draw(st.integers(0, 3)))]
-    return draw(st.permutations(plain + [each for group in made for each in group]))
-
-
 @given_settings(
     max_examples=40,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
-    entries=_entries(),
+    entries=entries(people=PEOPLE, models=MODELS),
     size=st.integers(1, 6),
     faults=st.lists(
         st.sampled_from(["", "failed", "killed", "answer lost", "restart", "repeat"]), max_size=12
@@ -192,7 +125,11 @@ def test_the_ledger_and_the_metrics_add_up_to_the_same(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(entries=_entries(), size=st.integers(1, 6), restarts=st.sets(st.integers(0, 20)))
+@given(
+    entries=entries(people=PEOPLE, models=MODELS),
+    size=st.integers(1, 6),
+    restarts=st.sets(st.integers(0, 20)),
+)
 def test_names_without_a_place_change_no_total(
     ledger: Ledger, entries: list[Entry], size: int, restarts: set[int]
 ) -> None:
@@ -232,10 +169,6 @@ def test_a_cost_that_goes_over_takes_nothing_from_a_counter(ledger: Ledger) -> N
 # -- with a recorder, and journals --------------------------------------------------------------
 
 
-class Died(BaseException):
-    """The recorder's process ended here."""
-
-
 def recorder_of(world: World, ledger: Ledger | None = None) -> tuple[Recorder, Meter]:
     """Make a recorder that has begun, and its meter."""
     meter = Meter(world.settings)
@@ -257,25 +190,12 @@ CRASHES = [
 @pytest.mark.parametrize("nth", [1, 2, 4])
 @pytest.mark.parametrize(("where", "name", "when"), CRASHES)
 def test_a_recorder_may_die_anywhere(
-    where: Any, name: str, when: str, nth: int, world: World, monkeypatch: pytest.MonkeyPatch
+    where: Any, name: str, when: str, nth: int, world: World
 ) -> None:
     """D2: killed around a commit, the next recorder's counters are the ledger's sums."""
     world.journal(*whole(range(1, 60)), opened(60), segment_bytes=2048)
     world.settings = world.configure(recorder={"batch_rows_max": 5})
-    real: Callable[..., object] = getattr(where, name)
-    left = [nth]
-
-    def dying(*arguments: Any, **more: Any) -> object:
-        left[0] -= 1
-        if left[0] == 0 and when == "before":
-            raise Died
-        answer = real(*arguments, **more)
-        if left[0] == 0:
-            raise Died
-        return answer
-
-    with monkeypatch.context() as patch:
-        patch.setattr(where, name, dying)
+    with dying(where, name, when, nth):
         recorder, _ = recorder_of(world)
         with pytest.raises(Died):
             book(recorder)
@@ -289,27 +209,11 @@ def test_a_recorder_may_die_anywhere(
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_commit_that_fails_is_counted_once(
-    when: str, world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_commit_that_fails_is_counted_once(when: str, world: World) -> None:
     """D2, D8: a database that goes away, before a commit or with its answer, doubles nothing."""
     world.journal(*whole(range(1, 60)), segment_bytes=2048)
     world.settings = world.configure(recorder={"batch_rows_max": 5})
-    real = Ledger.commit
-    calls = [0]
-
-    def flaky(ledger: Ledger, *arguments: Any) -> Committed:
-        calls[0] += 1
-        if calls[0] % 2 and when == "before":
-            raise LedgerUnavailable("gone", "wait")
-        done = real(ledger, *arguments)
-        if calls[0] % 2:
-            raise LedgerUnavailable("answer lost", "wait")
-        return done
-
-    monkeypatch.setattr("taximeter.recorder._recorder.RETRY_SECONDS_FIRST", 0.0)
-    with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "commit", flaky)
+    with flaky_commits(when):
         recorder, meter = recorder_of(world)
         book(recorder)
         recorder.close()

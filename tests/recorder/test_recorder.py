@@ -35,6 +35,7 @@ from taximeter.recorder import Recorder
 from taximeter.recorder import _reclaim as reclaim
 from taximeter.recorder._recorder import Stopped
 from taximeter.settings import Settings
+from tests.recorder.faults import Died, dying, flaky_commits
 from tests.recorder.make import (
     World,
     book,
@@ -46,10 +47,6 @@ from tests.recorder.make import (
     whole,
     write,
 )
-
-
-class Died(BaseException):
-    """The recorder's process ended here."""
 
 
 def test_calls_become_rows_and_their_journal_goes(world: World) -> None:
@@ -242,27 +239,14 @@ CRASHES = [
 @pytest.mark.parametrize("nth", [1, 2, 3, 5])
 @pytest.mark.parametrize(("where", "name", "when"), [each[1:] for each in CRASHES])
 def test_a_recorder_may_die_anywhere(
-    where: Any, name: str, when: str, nth: int, world: World, monkeypatch: pytest.MonkeyPatch
+    where: Any, name: str, when: str, nth: int, world: World
 ) -> None:
     """D2, D5: killed around a commit or a deletion, the next one books the rest, each call once."""
     records = [*whole(range(1, 60)), opened(60), pending(61)]
     world.journal(*records, segment_bytes=2048)
     world.journal(*whole(range(100, 130)), segment_bytes=2048)
     world.settings = world.configure(recorder={"batch_rows_max": 5})
-    real: Callable[..., object] = getattr(where, name)
-    left = [nth]
-
-    def dying(*arguments: Any, **more: Any) -> object:
-        left[0] -= 1
-        if left[0] == 0 and when == "before":
-            raise Died
-        answer = real(*arguments, **more)
-        if left[0] == 0:
-            raise Died
-        return answer
-
-    with monkeypatch.context() as patch:
-        patch.setattr(where, name, dying)
+    with dying(where, name, when, nth):
         recorder = world.recorder()
         try:
             book(recorder)
@@ -393,28 +377,20 @@ def test_sinks_hear_of_a_call_once_whatever_the_ledger_answers(
     """D8: a commit that came about, and whose answer was lost, is told by the try after it."""
     world.journal(*whole(range(1, 60)), segment_bytes=2048)
     world.settings = world.configure(recorder={"batch_rows_max": 5})
-    commit, load = Ledger.commit, Ledger.load
-    asked = Counter[str]()
-
-    def flaky_commit(ledger: Ledger, *arguments: Any) -> Committed:
-        asked["commit"] += 1
-        if asked["commit"] % 2 and lost == "question":
-            raise LedgerUnavailable("gone", "wait")
-        done = commit(ledger, *arguments)
-        if asked["commit"] % 2:
-            raise LedgerUnavailable("answer lost", "wait")
-        return done
+    load = Ledger.load
+    asked = [0]
 
     def flaky_load(ledger: Ledger, *arguments: Any) -> RecorderState:
-        asked["load"] += 1
-        if asked["load"] % 2 == 0 and lost == "answer, and the notes":
+        asked[0] += 1
+        if asked[0] % 2 == 0 and lost == "answer, and the notes":
             raise LedgerUnavailable("gone", "wait")
         return load(ledger, *arguments)
 
-    monkeypatch.setattr("taximeter.recorder._recorder.RETRY_SECONDS_FIRST", 0.0)
     hearing = Hearing()
-    with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "commit", flaky_commit)
+    with (
+        flaky_commits("before" if lost == "question" else "after"),
+        monkeypatch.context() as patch,
+    ):
         patch.setattr(Ledger, "load", flaky_load)
         recorder = Recorder(world.settings, sinks=[hearing], clock=lambda: world.now)
         recorder.begin()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from taximeter.ledger import Batch, Committed, Ledger, LedgerUnavailable
 from taximeter.recorder import Recorder
 from taximeter.traces import Tracer, TraceStats
 from tests.recorder.conftest import empty_ledger, world
+from tests.recorder.faults import Died, dying
 from tests.recorder.make import World, book, whole
 from tests.traces.collector import Collector, GrpcCollector, HttpCollector, attributes_of
 from tests.traces.make import settings, streamed, tell, tracer
@@ -43,10 +44,6 @@ def test_a_booked_call_is_exported(world: World, collector: Collector) -> None:
     assert recorder.sinks.failures == {"traces": 0}
 
 
-class Died(BaseException):
-    """The recorder's process ended here."""
-
-
 @pytest.mark.parametrize("nth", [1, 2, 4])
 @pytest.mark.parametrize(
     ("where", "name", "when"),
@@ -60,7 +57,7 @@ class Died(BaseException):
     ],
 )
 def test_a_recorder_may_die_anywhere(
-    where: Any, name: str, when: str, nth: int, world: World, monkeypatch: pytest.MonkeyPatch
+    where: Any, name: str, when: str, nth: int, world: World
 ) -> None:
     """Traces arrive at least once: killed around a commit, the next recorder's collector has all.
 
@@ -68,20 +65,7 @@ def test_a_recorder_may_die_anywhere(
     """
     world.journal(*whole(range(1, 40)), segment_bytes=2048)
     world.settings = world.configure(recorder={"batch_rows_max": 5})
-    real: Callable[..., object] = getattr(where, name)
-    left = [nth]
-
-    def dying(*arguments: Any, **more: Any) -> object:
-        left[0] -= 1
-        if left[0] == 0 and when == "before":
-            raise Died
-        answer = real(*arguments, **more)
-        if left[0] == 0:
-            raise Died
-        return answer
-
-    with monkeypatch.context() as patch:
-        patch.setattr(where, name, dying)
+    with dying(where, name, when, nth):
         recorder = Recorder(world.settings, sinks=[Tracer(settings("http://127.0.0.1:9"))])
         recorder.begin()
         with pytest.raises(Died):
