@@ -587,6 +587,22 @@ def test_a_limit_that_is_set_takes_the_place_of_one_that_was_found() -> None:
     assert gate.adaptive is not None
 
 
+def test_a_breaker_in_use_is_kept_however_full_the_table() -> None:
+    """O4: all calls to a model go by one breaker, and it is the one that is shown and shared."""
+    rig = Rig()
+    kept = rig.go(model="kept", credential="c")
+    for number in range(ROUTES_MAX + 200):
+        rig.now_ns += SECOND_NS
+        rig.settle(rig.go(model=f"m{number}"))
+    assert kept.route.breaker is rig.admission.breakers()["up", "kept"]
+    other = rig.go(model="kept", credential="another")
+    assert other.route is not kept.route
+    assert other.route.breaker is kept.route.breaker
+    shown = {id(breaker) for breaker in rig.admission.breakers().values()}
+    routes = rig.admission._routes.routes.values()
+    assert all(id(route.breaker) in shown for route in routes)
+
+
 def test_names_that_callers_make_up_fill_no_memory() -> None:
     """Models, credentials and users: bounded, however many come."""
     rig = Rig(Upstream(adaptive=Adaptive(initial=1)))

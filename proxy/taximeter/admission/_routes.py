@@ -10,7 +10,7 @@ that come share one entry of their kind and are counted.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Protocol, TypeVar
 
 from taximeter.admission._adaptive import AdaptiveLimit
@@ -44,11 +44,13 @@ T = TypeVar("T", bound=Idles)
 class Table(dict[str, T]):
     """A dictionary with a bound, for those who add by `make`. Looking up is a dictionary's."""
 
-    __slots__ = ("_most", "_swept_ns", "overflowed")
+    __slots__ = ("_most", "_swept_ns", "_used", "overflowed")
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, used: Callable[[], Container[int]] | None = None) -> None:
+        """Begin empty. `used` gives the ids of entries that others hold on to, idle or not."""
         super().__init__()
         self._most = most
+        self._used = used
         self._swept_ns = -SECOND_NS
         self.overflowed = 0
         """How often a name had to share the entry of others."""
@@ -69,7 +71,10 @@ class Table(dict[str, T]):
     def sweep(self, now_ns: int) -> None:
         """Forget what is idle."""
         self._swept_ns = now_ns
-        for key in [key for key, entry in self.items() if entry.is_idle(now_ns)]:
+        used: Container[int] = () if self._used is None else self._used()
+        for key in [
+            key for key, entry in self.items() if entry.is_idle(now_ns) and id(entry) not in used
+        ]:
             del self[key]
 
 
@@ -157,7 +162,11 @@ class Routes:
         self.routes: Table[Route] = Table(ROUTES_MAX)
         self.users: Table[RetryBudget] = Table(USERS_MAX)
         self._gates: dict[str, Gate] = {}
-        self._breakers: Table[CircuitBreaker] = Table(ROUTES_MAX)
+        self._breakers: Table[CircuitBreaker] = Table(
+            # One that a route goes by must stay the one that the next route gets, and is shown.
+            ROUTES_MAX,
+            lambda: {id(route.breaker) for route in self.routes.values()},
+        )
         self._uniform = uniform
 
     def pool(self, name: str, config: Upstream, now_ns: int) -> Pool:
