@@ -413,6 +413,38 @@ async def test_another_upstream_answers_for_one_that_fails(
             assert "fell_back" in closed.facts
 
 
+async def test_a_wait_before_a_fallback_is_counted_once(tmp_path: Path) -> None:
+    """A call's stages add up to its time, also where it waited at an upstream that then failed."""
+    first_is_there, first_may_end = asyncio.Event(), asyncio.Event()
+
+    async def slow_then_broken(line: Line) -> None:
+        await line.request()
+        if not first_is_there.is_set():
+            first_is_there.set()
+            await first_may_end.wait()
+            await line.say(answer())
+            await line.request()
+        await line.say(answer(500, error("broken")))
+
+    async with raw_upstream(Scripted()) as (url, _):
+        settings = with_standby(url, limits={"concurrency": 1})
+        async with bench(tmp_path, slow_then_broken, **settings) as made:
+            loop = asyncio.get_running_loop()
+            first = asyncio.create_task(fetch(made, ask()))
+            await first_is_there.wait()
+            began = loop.time()
+            second = asyncio.create_task(fetch(made, ask()))
+            await made.until(lambda: made.worker.admission.waiting == 1)
+            await asyncio.sleep(0.3)
+            first_may_end.set()
+            await first
+            status, fields, _ = await second
+            took_ns = (loop.time() - began) * 1e9
+            assert (status, fields[b"x-taximeter-upstream"]) == (200, [b"standby"])
+            stages = made.closed[-1].stages
+            assert 0.25e9 < stages[Stage.QUEUE] <= sum(stages.values()) < took_ns
+
+
 async def test_another_upstream_answers_for_one_that_cannot_be_reached(tmp_path: Path) -> None:
     """No connection, and no key of its own either: the request goes without any."""
     good = Scripted()

@@ -11,13 +11,12 @@ happened, and done.
 from __future__ import annotations
 
 from taximeter.admission import Again, Answer, Go, Spent, Stop, Wait
-from taximeter.call import Fact, Stage
+from taximeter.call import Fact
 from taximeter.relay._admitting import Admitting
 from taximeter.relay._answer import Head
 from taximeter.relay._errors import PROBLEMS, Fault, Refused
 from taximeter.relay._fallback import FALLBACK_STOPS, choices, rerouted
 
-_QUEUE = Stage.QUEUE
 _NOTHING_TOLD: dict[str, str] = {}
 _SPENT_RETRIES = frozenset(
     {Stop.ATTEMPTS_SPENT, Stop.USER_BUDGET_SPENT, Stop.UPSTREAM_BUDGET_SPENT, Stop.WAIT_TOO_LONG}
@@ -113,7 +112,6 @@ class Retrying(Admitting):
                 self._opened = request.opened() if self._opened is not None else None
                 self._facts.add(Fact.FELL_BACK)
                 self._told += b"x-taximeter-upstream: %b\r\n" % upstream.name.encode()
-                verdict.waited_ns = self._stages.get(_QUEUE, 0)  # what it waited at the first
                 self._go_ahead(verdict)
                 return True
             if isinstance(verdict, Wait):
