@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
+from taximeter import admission
 from taximeter.settings import (
     Breaker,
     Budget,
@@ -285,3 +286,12 @@ def test_a_state_that_was_read_is_taken_again() -> None:
     assert Settings.model_validate(dict(settings)).state_url == "redis://h"
     with pytest.raises(ValidationError):
         Settings.model_validate({"state": 3})
+
+
+def test_the_tier_default_is_there_unconfigured(read: Read) -> None:
+    """It is the tier of who has no other, in admission's own terms as well; others are not."""
+    settings = read("{}")
+    assert settings.default_tier == admission.Policy().default_tier
+    assert settings.has_tier(settings.default_tier)
+    assert not settings.has_tier("gold")
+    assert read("tiers: {gold: {weight: 2}}").has_tier("gold")

@@ -193,9 +193,6 @@ class Upstream:
     breaker: Breaker | None = Breaker()
 
 
-DEFAULT_TIER = "default"
-
-
 @dataclass(frozen=True, slots=True)
 class Policy:
     """All of it, as one immutable snapshot."""
@@ -206,7 +203,8 @@ class Policy:
     teams: Mapping[str, tuple[Budget, ...]] = field(default_factory=dict)
     keys: Mapping[str, tuple[Budget, ...]] = field(default_factory=dict)
     """Budgets of single keys, by the name that requests give them."""
-    default_tier: str = DEFAULT_TIER
+    default_tier: str = "default"
+    """Tier of users without one; one that is not in `tiers` has no limits."""
 
     def __post_init__(self) -> None:
         for name, user in self.users.items():

@@ -228,7 +228,7 @@ def _know_names(settings: Settings, tier: str | None, upstreams: list[str]) -> N
         if not any(fnmatchcase(known, name) for known in settings.upstreams):
             known = ", ".join(sorted(settings.upstreams))
             raise CommandError(f"--upstream: none is called so; there are: {known}", MISUSED)
-    if tier is not None and tier not in {"default", settings.default_tier, *settings.tiers}:
+    if tier is not None and not settings.has_tier(tier):
         typer.echo("taximeter: warning: no tier of this name is configured", err=True)
 
 

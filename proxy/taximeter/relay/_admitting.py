@@ -17,7 +17,6 @@ from taximeter.counting import tokens_from_bytes
 from taximeter.relay._answering import Answering
 from taximeter.relay._course import ADMITTING, ATTEMPTING
 from taximeter.relay._errors import Refused
-from taximeter.relay._policy import DEFAULT_TIER
 
 if TYPE_CHECKING:
     from taximeter.keys import VirtualKey
@@ -57,7 +56,7 @@ class Admitting(Answering):
             request.upstream.name, request.facts.model
         ):
             self._refuse(Refused("key_not_allowed", "model", should_retry=False))
-        elif holder.tier and holder.tier not in (*request.snapshot.settings.tiers, DEFAULT_TIER):
+        elif holder.tier and not request.snapshot.settings.has_tier(holder.tier):
             # A tier that has gone from the settings must not become no limits at all.
             self._refuse(Refused("key_not_allowed", "configuration: its tier is gone"))
         else:

@@ -8,8 +8,6 @@ from taximeter import admission, settings
 from taximeter.keys import KeyBudget, KeyStore
 from taximeter.settings import Settings
 
-DEFAULT_TIER = "default"
-
 
 class KeyBudgets(Mapping[str, tuple[admission.Budget, ...]]):
     """The budgets of virtual keys, by the key's id: a view of the keys as they are now."""

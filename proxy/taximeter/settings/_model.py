@@ -183,6 +183,10 @@ class Settings(Section):
             raise Contradiction(wrong)
         return self
 
+    def has_tier(self, name: str) -> bool:
+        """Tell whether there is a tier of this name; `default` is there unconfigured, too."""
+        return name in self.tiers or name == DEFAULT_TIER
+
     def tier_of(self, user: str | None) -> Tier:
         """Give what holds for a user: the tier, with the exceptions made for this user."""
         known = self.users.get(user) if user is not None else None
