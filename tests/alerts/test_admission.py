@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from tests.alerts._stack import Receiver, Stack, wait
-from tests.rig import Script, write_script
+from tests.rig import Script
+from tests.rig.caller import chat
 from tests.rig.taximeter import PLAIN, Taximeter, free_port
 from tests.rig.upstream import Upstream
 
@@ -114,28 +115,17 @@ class Caller:
             model, script = self.scripts[number % len(self.scripts)]
             number += 1
             try:
-                self._call(model, script)
+                chat(
+                    self.port,
+                    script,
+                    user=self.user,
+                    upstream=self.upstream,
+                    timeout_seconds=5,
+                    model=model,
+                    max_tokens=16,
+                )
             except (OSError, http.client.HTTPException):
                 continue
-
-    def _call(self, model: str, script: Script) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        body = {
-            "model": model,
-            "max_tokens": 16,
-            "messages": [{"role": "user", "content": "hello"}],
-        }
-        headers = {
-            "Content-Type": "application/json",
-            "x-rig": write_script(script),
-            "x-taximeter-user": self.user,
-        }
-        try:
-            path = f"/{self.upstream}/v1/chat/completions"
-            connection.request("POST", path, json.dumps(body), headers)
-            connection.getresponse().read()
-        finally:
-            connection.close()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ faults come through as they are.
 from __future__ import annotations
 
 import http.client
-import json
 import secrets
 import threading
 import time
@@ -19,7 +18,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.alerts._stack import SCRAPE_SECONDS, Receiver, Stack, wait
-from tests.rig import Script, write_script
+from tests.rig import Script
+from tests.rig.caller import chat
 from tests.rig.taximeter import PLAIN, Taximeter
 from tests.rig.upstream import Upstream
 from tests.support.postgres import PostgresServer
@@ -96,24 +96,16 @@ class Load:
                 continue  # a broken stream, or a Taximeter that is down: that is the scene
 
     def _call(self, upstream: str, script: Script) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        body = {
-            "model": "brand-new" if upstream == "new" else MODEL,
-            "stream": upstream == "cut",
-            "messages": [{"role": "user", "content": "hello"}],
-        }
-        headers = {
-            "Content-Type": "application/json",
-            "x-rig": write_script(script),
-            "x-taximeter-user": f"user-of-{upstream}",
-            "x-taximeter-team": f"team-of-{upstream}",
-        }
-        try:
-            path = f"/{upstream}/v1/chat/completions"
-            connection.request("POST", path, json.dumps(body), headers)
-            connection.getresponse().read()
-        finally:
-            connection.close()
+        chat(
+            self.port,
+            script,
+            user=f"user-of-{upstream}",
+            upstream=upstream,
+            headers={"x-taximeter-team": f"team-of-{upstream}"},
+            timeout_seconds=5,
+            model="brand-new" if upstream == "new" else MODEL,
+            stream=upstream == "cut",
+        )
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import json
 import os
 import signal
@@ -15,7 +13,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.alerts._stack import wait
-from tests.rig import Script, write_script
+from tests.rig import Script
+from tests.rig.caller import chat
 from tests.rig.taximeter import PLAIN, Taximeter
 from tests.rig.upstream import Upstream
 
@@ -42,18 +41,7 @@ def comes_to(meter: Taximeter, value: float, name: str, *labels: str) -> bool:
 
 def call(port: int, user: str, script: Script) -> int:
     """Make one call; give its status."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    with contextlib.closing(connection):
-        body = {"model": "m", "max_tokens": 10, "messages": [{"role": "user", "content": "hello"}]}
-        headers = {
-            "Content-Type": "application/json",
-            "x-rig": write_script(script),
-            "x-taximeter-user": user,
-        }
-        connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
-        answer = connection.getresponse()
-        answer.read()
-        return answer.status
+    return chat(port, script, user=user, model="m", max_tokens=10)
 
 
 @pytest.fixture(scope="module")
