@@ -197,8 +197,6 @@ def prune(
       taximeter keys prune --older-than 90d
     """
     before_ns = moment_ns(older_than, "--older-than")
-    if before_ns is None:
-        raise CommandError("--older-than: give a time", MISUSED)
     with _open(read_settings(config)) as book:
         forgotten = book.prune(before_ns)
     typer.echo(f"{forgotten:,} keys forgotten, void before {_words.clock(before_ns)} UTC")

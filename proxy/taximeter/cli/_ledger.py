@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from taximeter.cli import _words
-from taximeter.cli._errors import MISUSED, CommandError
 from taximeter.cli._options import Config, Since, Until, moment_ns, open_ledger, read_settings
 
 ledger = typer.Typer(
@@ -51,8 +50,6 @@ def prune(
       taximeter ledger prune --older-than 90d
     """
     before_ns = moment_ns(older_than, "--older-than")
-    if before_ns is None:
-        raise CommandError("--older-than: give a time", MISUSED)
     with open_ledger(read_settings(config)) as opened, _progress("pruning") as tell:
         deleted = opened.prune(before_ns, tell)
     typer.echo(f"{deleted:,} calls deleted, started before {_words.clock(before_ns)} UTC")

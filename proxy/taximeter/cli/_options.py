@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, overload
 
 import typer
 
@@ -49,6 +49,10 @@ _LAST_NS = 2**63 - 1
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
+@overload
+def moment_ns(text: str, option: str, now_ns: int | None = None) -> int: ...
+@overload
+def moment_ns(text: str | None, option: str, now_ns: int | None = None) -> int | None: ...
 def moment_ns(text: str | None, option: str, now_ns: int | None = None) -> int | None:
     """Read a time: so long ago, or a date with or without a time, UTC unless it says otherwise.
 
