@@ -11,15 +11,12 @@ a queue, in order. The line takes it from there in batches and says what came of
 
 Three things must survive a line that breaks in the middle, when nobody knows what was done:
 
-    what is held     slots and reservations are stated anew and in full by the next beat, so that
-                     a step done twice, or not at all, is put right; and they lapse by themselves
-    what was spent   is booked under a number, and the booking is sent again under that number
-                     until it is answered: it counts once
+    what is held     is stated anew (`_holdings`), and lapses by itself
+    what was spent   is booked under a number, and sent again until it is answered (`_bookings`)
     rates            are not put right: a refund that is lost errs on the limit's side, and so
                      does a call that was counted there and then decided here
 
-No step is undone in the queue, and counts of what is held change when a step is done, not when it
-is asked for: a beat says what Redis is to believe at its place in the order.
+No step is undone in the queue.
 """
 
 from __future__ import annotations
@@ -44,17 +41,15 @@ from taximeter.admission import (
     Ticket,
 )
 from taximeter.admission._budget import Window
-from taximeter.admission._window import window_of
+from taximeter.shared_state._bookings import Bookings
+from taximeter.shared_state._holdings import Holdings
 from taximeter.shared_state._local import Local
 from taximeter.shared_state._steps import (
     AMOUNT_MAX,
-    SLOTS,
-    SUM_MAX,
     Ask,
     Opened,
     Settle,
     Step,
-    beats,
     opened,
     unused_us,
     window_key,
@@ -63,12 +58,6 @@ from taximeter.shared_state._tight import Tight
 
 QUEUE_STEPS_MAX = 20_000
 """Steps that wait to be sent. Beyond it, calls are decided here."""
-OWED_WINDOWS_MAX = 20_000
-"""Windows whose bookings are kept while Redis is away. Beyond it they are lost there, and counted;
-the ledger has them."""
-DOUBTED_BEATS = 30
-"""A minute: longer than a network keeps what is under way."""
-DOUBTED_KEYS_MAX = 20_000
 SECOND_NS = 1_000_000_000
 
 
@@ -115,16 +104,8 @@ class RedisStore:
         self._taken: dict[Need, Need | None] = {}
         """Calls that have their limits' leave: what they took here, None for what they took of
         Redis."""
-        self._in_use: dict[str, int] = {}
-        self._reserved: dict[str, int] = {}
-        self._again: deque[Settle] = deque()
-        """Bookings that were sent, with no word on whether they were made."""
-        self._owed: dict[str, int] = {}
-        """Bookings that were not sent, by window."""
-        self._booking = 0
-        self._doubted: dict[str, int] = {}
-        """Keys of steps that nobody knows the end of, and how many beats are still to state them:
-        a step may come through long after it was given up."""
+        self._holdings = Holdings()
+        self._bookings = Bookings()
 
     # -- what admission asks ----------------------------------------------------------------
 
@@ -225,7 +206,7 @@ class RedisStore:
 
     def in_use(self, key: str) -> int:
         """Give how many slots of a key calls of this worker hold."""
-        return self._in_use.get(key, 0)
+        return self._holdings.in_use.get(key, 0)
 
     @property
     def has_work(self) -> bool:
@@ -259,9 +240,8 @@ class RedisStore:
         steps: list[Step] = []
         while self._queue and len(steps) < most:
             step = self._queue.popleft()
-            if isinstance(step, Settle) and step.windows:
-                self._booking += 1
-                step.booking = self._booking
+            if isinstance(step, Settle):
+                self._bookings.number(step)
             steps.append(step)
         return steps
 
@@ -269,24 +249,11 @@ class RedisStore:
         """Give the bookings that must be sent before there is a line again. While they are on
         their way more may come: ask until there are none.
         """
-        steps: list[Step] = [*self._again]
-        self._again.clear()
-        for key, spent in self._owed.items():
-            self._booking += 1
-            steps.append(Settle([(key, 0, spent)], [], [], self._booking))
-        self._owed.clear()
-        return steps
+        return self._bookings.steps()
 
     def beats(self) -> list[Step]:
         """State what is held here."""
-        slots, windows = dict(self._in_use), dict(self._reserved)
-        for key, left in tuple(self._doubted.items()):
-            (slots if key.startswith(SLOTS) else windows).setdefault(key, 0)
-            if left > 1:
-                self._doubted[key] = left - 1
-            else:
-                del self._doubted[key]
-        return list(beats(slots, windows))
+        return self._holdings.beats()
 
     def opened(self, now_ns: int) -> list[Step]:
         """Tell of the breakers here."""
@@ -308,7 +275,7 @@ class RedisStore:
         self._tight.clear()
         for step in sent:
             if isinstance(step, Ask):
-                self._doubt(step)
+                self._holdings.doubt(step)
             self._failed(step, now_ns)
         while self._queue:
             self._failed(self._queue.popleft(), now_ns)
@@ -317,7 +284,7 @@ class RedisStore:
         """Take in an answer."""
         self.stats.steps += 1
         if isinstance(step, Settle):
-            self._done_with(step)
+            self._holdings.gave_back(step)
         elif isinstance(step, Ask):
             self._tell(step, self._read(step, answer, now_ns))
         elif isinstance(step, Opened):
@@ -325,20 +292,15 @@ class RedisStore:
 
     def _failed(self, step: Step, now_ns: int) -> None:
         if isinstance(step, Settle):
-            self._done_with(step)
-            self._doubt(step)
-            if step.booking:
-                spent = [(key, 0, amount) for key, _, amount in step.windows]
-                self._again.append(Settle(spent, [], [], step.booking))
-                self._bound_again()
-            else:
-                self._owe(step)
+            self._holdings.gave_back(step)
+            self._holdings.doubt(step)
+            self.stats.bookings_lost += self._bookings.keep(step)
         elif isinstance(step, Ask):
             self._tell(step, self._decide(step, now_ns))
 
     def lose_bookings(self) -> None:
         """Count what is owed as lost: this is the end."""
-        self.stats.bookings_lost += len(self._again) + len(self._owed)
+        self.stats.bookings_lost += len(self._bookings)
 
     def _tell(self, ask: Ask, found: Admitted | Over | Short | None) -> None:
         ticket = ask.need.call
@@ -347,11 +309,11 @@ class RedisStore:
 
     def _decide(self, ask: Ask, now_ns: int) -> Admitted | Over | Short | None:
         self.stats.decided_locally += 1
-        decided = self._local.decide(ask, self._in_use, now_ns)
+        decided = self._local.decide(ask, self._holdings.in_use, now_ns)
         if decided.taken is not None:
             self._took(ask, decided.taken)
         if isinstance(decided.found, Admitted):
-            self._reserve(decided.found.hold)
+            self._holdings.reserved(decided.found.hold)
         return decided.found
 
     def _read(self, ask: Ask, answer: Sequence[Any], now_ns: int) -> Admitted | Over | Short | None:
@@ -372,67 +334,12 @@ class RedisStore:
             self._local.heard(purse, start, int(spent))
             parts.append((purse, Window(start * SECOND_NS), ask.amount(purse) or 0))
         hold = _RemoteHold(parts, tuple(ask.plan.purses[each - 1].name for each in soft))
-        self._reserve(hold)
+        self._holdings.reserved(hold)
         return Admitted(hold, bool(taken) and short is None, short or ask.short)
-
-    # -- what is held -----------------------------------------------------------------------
 
     def _took(self, ask: Ask, here: Need | None) -> None:
         self._taken[ask.need] = here
-        for slot in ask.plan.slots:
-            self._in_use[slot.key] = self._in_use.get(slot.key, 0) + 1
-
-    def _reserve(self, hold: Hold) -> None:
-        for purse, window, amount in hold.parts:
-            key = window_key(purse, window.start_ns // SECOND_NS)
-            self._reserved[key] = self._reserved.get(key, 0) + min(amount, AMOUNT_MAX)
-
-    def _done_with(self, step: Settle) -> None:
-        for key in step.slots:
-            _take_off(self._in_use, key, 1)
-        for key, reserved, _ in step.windows:
-            _take_off(self._reserved, key, reserved)
-
-    def _doubt(self, step: Step) -> None:
-        """Note whose counts may differ there from ours, now that a step's end is not known."""
-        keys: list[str] = []
-        if isinstance(step, Ask):
-            if step.passing:
-                keys += [slot.key for slot in step.plan.slots]
-            if step.is_admit:
-                for purse in step.plan.purses:
-                    start_ns, _ = window_of(purse.per, step.wall_ns)
-                    keys.append(window_key(purse, start_ns // SECOND_NS))
-        elif isinstance(step, Settle):
-            keys += step.slots
-            keys += [key for key, reserved, _ in step.windows if reserved]
-        for key in keys:
-            if key in self._doubted or len(self._doubted) < DOUBTED_KEYS_MAX:
-                self._doubted[key] = DOUBTED_BEATS
-
-    # -- what is owed -----------------------------------------------------------------------
-
-    def _owe(self, step: Settle) -> None:
-        for key, _, spent in step.windows:
-            if not spent:
-                continue
-            if key in self._owed or len(self._owed) < OWED_WINDOWS_MAX:
-                self._owed[key] = min(self._owed.get(key, 0) + spent, SUM_MAX)
-            else:
-                self.stats.bookings_lost += 1
-
-    def _bound_again(self) -> None:
-        if len(self._again) > QUEUE_STEPS_MAX:
-            self._again.popleft()
-            self.stats.bookings_lost += 1
-
-
-def _take_off(counts: dict[str, int], key: str, amount: int) -> None:
-    left = counts.get(key, 0) - amount
-    if left > 0:
-        counts[key] = left
-    else:
-        counts.pop(key, None)
+        self._holdings.took_slots(ask.plan)
 
 
 def _nobody_told(ticket: Ticket, found: Admitted | Over | Short | None) -> None:
