@@ -2,6 +2,7 @@
 #
 #   make run     set up what is locked, then run the proxy in the foreground
 #   make test    set up everything, then all checks: lint, types, arrows, tests
+#   make soak    the long form of the tests that kill, cut and starve: MINUTES=30 or as many as you say
 #   make bench   the benchmarks, printed and written to bench/README.md
 #   make lock    new lock files from pyproject.toml
 #   make docs    the generated pages of docs/
@@ -16,6 +17,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # Extra words for `taximeter serve`, for example: make run ARGS="--config taximeter.yaml"
 ARGS ?=
+# How long `make soak` may take
+MINUTES ?= 30
 # Extra words for pytest, for example: make test PYTEST="tests/settings -k yaml"
 PYTEST ?=
 
@@ -23,7 +26,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 CHECKED := proxy tests tools $(wildcard bench) dashboards alerts deploy
 
-.PHONY: run test lint bench lock docs dashboards preview alerts clean
+.PHONY: run test lint soak bench lock docs dashboards preview alerts clean
 
 run: $(VENV)/.run
 	$(BIN)/taximeter serve $(ARGS)
@@ -36,6 +39,9 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check $(CHECKED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+soak: $(VENV)/.test $(VENV)/.system
+	$(BIN)/python -m tests.rig.length $(MINUTES) $(PYTEST)
 
 bench: $(VENV)/.test $(VENV)/.system
 	$(BIN)/python -m bench $(ARGS)

@@ -1,12 +1,17 @@
-"""What every test shares: a clean environment, and an end to what it started."""
+"""What every test shares: a clean environment, how long a run is, and what it has counted."""
 
 from __future__ import annotations
 
 import os
+import random
 import signal
+import time
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.rig import length
+from tests.rig.tally import Tally
 
 # How long an example takes is the machine's business and no promise of ours.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -16,6 +21,68 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # So a shell starts what it runs in the background, and every process started here would
     # inherit it: the tests of Ctrl-C would wait for ever.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+TALLY = pytest.StashKey[Tally]()
+ENDS_AT = pytest.StashKey[float]()
+SEED_GIVEN = os.environ.get("TAXIMETER_TEST_SEED")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Have the long form asked for."""
+    parser.addoption(
+        "--soak",
+        type=float,
+        metavar="MINUTES",
+        help="the long form: more of everything, ended when so many minutes are over",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set the form before anything is collected."""
+    config.stash[TALLY] = Tally()
+    length.minutes = config.getoption("--soak")
+    if length.minutes is not None:
+        config.stash[ENDS_AT] = time.monotonic() + length.minutes * 60
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests of the long form its time."""
+    if length.minutes is not None:
+        for item in items:  # before the marks of their own, which are for the quick form
+            item.add_marker(pytest.mark.timeout(length.minutes * 60 + 120), append=False)
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Take what Hypothesis counted, and end a soak whose minutes are over."""
+    # Set by Hypothesis' own plugin, for its `--hypothesis-show-statistics`.
+    item.config.stash[TALLY].take_statistics(getattr(item, "hypothesis_statistics", ""))
+    if time.monotonic() > item.config.stash.get(ENDS_AT, float("inf")):
+        item.session.shouldstop = "the soak's minutes are over"
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Show what was counted."""
+    if line := config.stash[TALLY].line():
+        terminalreporter.write_line(f"counted: {line}")
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Tally:
+    """Where a test says how much it has tried; shown at the end of the run."""
+    return request.config.stash[TALLY]
+
+
+@pytest.fixture
+def seed() -> int:
+    """A seed for whatever a test leaves to chance: printed by a test that fails.
+
+    `TAXIMETER_TEST_SEED=1234` runs a test again as it was.
+    """
+    chosen = int(SEED_GIVEN) if SEED_GIVEN else random.randrange(1 << 32)
+    print(f"seed {chosen}: TAXIMETER_TEST_SEED={chosen} runs it again")
+    return chosen
 
 
 @pytest.fixture(autouse=True)

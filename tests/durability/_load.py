@@ -17,6 +17,17 @@ CALL_SECONDS_MAX = 10.0
 """A client's patience. A call that is not over by then counts as failed."""
 
 
+PRICES = [
+    {
+        "provider": "openai",
+        "model": "fake-*",
+        "input_usd_per_million": 1,
+        "output_usd_per_million": 2,
+    }
+]
+"""Of every model that is asked for."""
+
+
 @dataclass(slots=True)
 class Seen:
     """What a client saw of one call."""
@@ -34,11 +45,17 @@ class Seen:
 class Load:
     """Clients that call one after the other, until told to stop. Runs in a thread of its own."""
 
-    def __init__(self, url: str, *, clients: int, pause_seconds: float, seed: int) -> None:
+    def __init__(
+        self, url: str, *, clients: int, pause_seconds: float, seed: int, scripted: float = 1.0
+    ) -> None:
+        """Make it; a share `scripted` of calls says itself how it is to be answered, in time and
+        whole, and the others take what the upstream was told.
+        """
         self._url = f"{url}/v1/chat/completions"
         self._clients = clients
         self._pause_seconds = pause_seconds
         self._random = random.Random(seed)
+        self._scripted = scripted
         self._stop = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
         self.seen: list[Seen] = []
@@ -82,10 +99,11 @@ class Load:
             "stream": seen.stream,
         }
         headers = {
-            "x-rig": write_script(script),
             "x-taximeter-user": f"user-{seen.number % 7}",
             "x-taximeter-tags": f"n={seen.number}",
         }
+        if self._random.random() < self._scripted:
+            headers["x-rig"] = write_script(script)
         async with session.post(self._url, json=body, headers=headers) as answer:
             seen.call_id = answer.headers.get("x-taximeter-call-id")
             seen.status = answer.status

@@ -1,8 +1,7 @@
-"""D8: the ledger's database is gone for half a minute under load."""
+"""D8: the ledger's database is gone for a while under load."""
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -10,30 +9,21 @@ import pytest
 
 from taximeter.ledger import CallFilter, Ledger
 from tests.durability._load import Load
+from tests.rig.length import share
 from tests.rig.taximeter import Taximeter
 from tests.rig.upstream import Upstream
+from tests.rig.vitals import vitals
 from tests.support.postgres import PostgresServer
 
-OUTAGE_SECONDS = 30.0
+OUTAGE_SECONDS = min(600.0, share(15.0, 0.2))
 GROWTH_BYTES_MAX = 10 * 1024 * 1024
-
-
-def _recorder_bytes(meter: Taximeter) -> int:
-    """Give the memory that the recorder holds."""
-    assert meter.process is not None
-    path = Path(f"/proc/{meter.process.pid}/task/{meter.process.pid}/children")
-    for pid in path.read_text().split():
-        if b"recorder" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
-            resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-            return resident * os.sysconf("SC_PAGE_SIZE")
-    raise AssertionError("there is no recorder")
 
 
 @pytest.mark.timeout(180)
 def test_calls_go_on_while_postgresql_is_down_and_are_all_booked_after(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """D8: with PostgreSQL stopped for 30 s no call fails, memory stays flat, and no row is lost."""
+    """D8: with PostgreSQL stopped for long no call fails, memory stays flat, and no row is lost."""
     with PostgresServer() as postgres, Upstream() as upstream:
         url = postgres.make_database()
         upstreams = {"openai": {"url": upstream.url, "dialect": "openai"}}
@@ -45,9 +35,9 @@ def test_calls_go_on_while_postgresql_is_down_and_are_all_booked_after(
             before = len(load.seen)
             postgres.stop(kill=True)
             time.sleep(2)
-            resident = _recorder_bytes(meter)
+            resident = vitals(meter.children()["recorder"]).resident_bytes
             time.sleep(OUTAGE_SECONDS - 2)
-            growth = _recorder_bytes(meter) - resident
+            growth = vitals(meter.children()["recorder"]).resident_bytes - resident
             during = load.seen[before:]
             postgres.start()
             time.sleep(2)

@@ -69,7 +69,7 @@ def test_the_architecture_names_every_room_outcome_and_stage() -> None:
 
 @pytest.mark.parametrize("name", ["run.lock", "test.lock"])
 def test_a_lock_file_pins_by_hash_and_names_no_address(name: str) -> None:
-    """Every requirement has a version and hashes; where it comes from is the installer's to say."""
+    """H12: every requirement has a version and hashes; its address is the installer's to say."""
     text = (ROOT / "requirements" / name).read_text(encoding="utf-8")
     assert "://" not in text
     assert "--index-url" not in text
@@ -79,7 +79,7 @@ def test_a_lock_file_pins_by_hash_and_names_no_address(name: str) -> None:
 
 
 def test_what_is_tested_is_what_runs() -> None:
-    """The test lock has every requirement of the run lock, in the same version."""
+    """H12: the test lock has every requirement of the run lock, in the same version."""
 
     def pins(name: str) -> set[str]:
         text = (ROOT / "requirements" / name).read_text(encoding="utf-8")
@@ -130,7 +130,7 @@ def test_every_module_says_what_it_is() -> None:
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
-    """The built wheel has every file of the package, a licence, and no code that runs unasked."""
+    """H12: the wheel has every file of the package, a licence, and no code that runs unasked."""
     built = subprocess.run(
         [
             sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index",

@@ -30,6 +30,7 @@ START_SECONDS_MAX = 20.0
 STOP_SECONDS_MAX = 15.0
 BOOK_SECONDS_MAX = 10.0
 POLL_SECONDS = 0.02
+KINDS = ("relay", "recorder")
 
 
 def free_port() -> int:
@@ -146,6 +147,20 @@ class Taximeter:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+    def children(self) -> dict[str, int]:
+        """Give the process ids of its children, by what they are: `relay` (one), `recorder`.
+
+        One that has died and is on its way up again is missing.
+        """
+        assert self.process is not None
+        found: dict[str, int] = {}
+        pid = self.process.pid
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            with contextlib.suppress(FileNotFoundError):
+                words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+                found |= {kind: int(child) for kind in KINDS if kind.encode() in words}
+        return found
 
     def log_text(self) -> str:
         """Give what it said on its standard output and error."""
