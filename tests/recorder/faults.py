@@ -54,6 +54,6 @@ def flaky_commits(when: str) -> Iterator[None]:
         return done
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("taximeter.recorder._recorder.RETRY_SECONDS_FIRST", 0.0)
+        patch.setattr("taximeter.recorder._commits.RETRY_SECONDS_FIRST", 0.0)
         patch.setattr(Ledger, "commit", commit)
         yield

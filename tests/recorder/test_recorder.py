@@ -33,7 +33,7 @@ from taximeter.ledger import (
 from taximeter.ledger import _engine as engine
 from taximeter.recorder import Recorder
 from taximeter.recorder import _reclaim as reclaim
-from taximeter.recorder._recorder import Stopped
+from taximeter.recorder._commits import Stopped
 from taximeter.settings import Settings
 from tests.recorder.faults import Died, dying, flaky_commits
 from tests.recorder.make import (

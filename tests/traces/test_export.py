@@ -104,8 +104,8 @@ def test_a_ledger_that_is_away_for_long_fills_no_spool(
             note(Committed(frozenset(each.call_id for each in batch.entries), frozenset(), {}))
         raise LedgerUnavailable("gone", "wait")
 
-    monkeypatch.setattr("taximeter.recorder._recorder.RETRY_SECONDS_MAX", 0.0)
-    monkeypatch.setattr("taximeter.recorder._recorder.RETRY_SECONDS_FIRST", 0.0)
+    monkeypatch.setattr("taximeter.recorder._commits.RETRY_SECONDS_MAX", 0.0)
+    monkeypatch.setattr("taximeter.recorder._commits.RETRY_SECONDS_FIRST", 0.0)
     monkeypatch.setattr(Ledger, "commit", refusing)
     with HttpCollector() as collector:
         sink = Tracer(settings(collector.url))

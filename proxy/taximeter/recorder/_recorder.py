@@ -1,9 +1,9 @@
 """The recorder: reads every journal, books what is ready, gives disk space back.
 
 One pass is: read some records, make entries, commit them together with the positions, delete
-what the positions have passed. Nothing is read further while a commit has not gone through, so
-a database that is down costs no memory and no relay ever waits for it. What a crash leaves
-behind, at whichever of these steps, the next start finds and finishes.
+what the positions have passed. Nothing is read further while a commit has not gone through
+(`_commits`), so a database that is down costs no memory and no relay ever waits for it. What a
+crash leaves behind, at whichever of these steps, the next start finds and finishes.
 
 One recorder reads a folder of journals: a second one waits for the first one's lock. Should the
 lock fail (a file system without it), the ledger's lease refuses all but the newest. Recorders of
@@ -16,13 +16,9 @@ and so are files that the disk will not let go; the others go on.
 from __future__ import annotations
 
 import logging
-import os
-import re
-import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,19 +33,14 @@ from taximeter.journal import (
     scope_of,
 )
 from taximeter.journal import Position as JournalPosition
-from taximeter.ledger import (
-    ENTRIES_MAX,
-    Batch,
-    Committed,
-    Entry,
-    Ledger,
-    LedgerError,
-    LedgerSchemaError,
-    LedgerUnavailable,
-    Parked,
-    Position,
-)
+from taximeter.ledger import Ledger, Parked, Position
 from taximeter.recorder._book import Bookkeeping
+from taximeter.recorder._commits import (
+    RETRY_SECONDS_FIRST,
+    RETRY_SECONDS_MAX,
+    Commits,
+    Stopped,
+)
 from taximeter.recorder._follow import (
     JOURNAL_DAMAGED,
     Ready,
@@ -63,18 +54,8 @@ from taximeter.settings import Settings
 
 log = logging.getLogger("taximeter.recorder")
 
-RETRY_SECONDS_FIRST = 0.1
-RETRY_SECONDS_MAX = 5.0
-COMPLAINT_SECONDS = 30.0
-"""How often a ledger that stays unavailable is complained of."""
 LEAD_SECONDS = 0.5
 """Between two tries to have the lock that another recorder holds."""
-
-_CALL_ID = re.compile("[0-9a-f-]{36}")
-
-
-class Stopped(Exception):
-    """The recorder was told to stop while it waited for something."""
 
 
 class Pass(NamedTuple):
@@ -108,17 +89,16 @@ class Recorder:
         self._orphans: dict[str, list[Opened]] = {}
         self._forget: set[str] = set()
         self._reclaim = Reclaim(self._root, clock)
-        self._scope = ""
         self._root_identity: tuple[int, int] | None = None
         self._lock: Lock | None = None
-        self._lease = 0
         self._stop = threading.Event()
+        self.stats = RecorderStats()
+        self._commits = Commits(self._ledger, self.sinks, self.stats, stop=self._stop, clock=clock)
         self.before_pass: Callable[[], object] = lambda: None
         """Called before each pass, from the thread that records."""
         self.begun = False
         """The ledger has told where we left off, and sinks have taken up what they knew."""
         self._caught_up_at = clock()
-        self.stats = RecorderStats()
 
     def reload(self, settings: Settings) -> None:
         """Take a new configuration for calls from now on (prices, waits)."""
@@ -175,44 +155,33 @@ class Recorder:
         Raises:
             Stopped: if told to stop while another recorder led, or the ledger was unavailable.
         """
-        self._wait_for_folder()
+        scope = self._wait_for_folder()
         self._root_identity = _identity(self._root)
         self._wait_for_lock()
-        owner = f"{socket.gethostname()}:{os.getpid()}"
-
-        def lead() -> None:
-            self._ledger.migrate()
-            self._lease = self._ledger.take_lead(owner, self._scope)
-            state = self._ledger.load(self._scope)
-            self._positions = state.positions
-            self.sinks.restore(state.notes)
-            self._orphans = {}
-            for parked in state.parked.values():
-                record = decoded(parked.record)
-                if isinstance(record, Opened):
-                    self._orphans.setdefault(parked.journal, []).append(record)
-                else:
-                    self.stats.unreadable_records += 1
-                    log.error("A call under way cannot be read back; it stays in `parked`.")
-
-        self._insist(lead)
+        state = self._commits.lead(scope)
+        self._positions = state.positions
+        for parked in state.parked.values():
+            record = decoded(parked.record)
+            if isinstance(record, Opened):
+                self._orphans.setdefault(parked.journal, []).append(record)
+            else:
+                self.stats.unreadable_records += 1
+                log.error("A call under way cannot be read back; it stays in `parked`.")
         self.begun = True
         log.info("Booking into %s.", self._ledger.place)
         self._reclaim.drafts(time.time_ns())
         self._book_orphans()
 
-    def _wait_for_folder(self) -> None:
+    def _wait_for_folder(self) -> str:
         """Learn the name of this folder of journals; a full disk has no room to give it one."""
         wait, complained = RETRY_SECONDS_FIRST, False
         while True:
             try:
-                self._scope = scope_of(self._root)
+                return scope_of(self._root)
             except OSError as error:
                 if not complained:
                     complained = True
                     log.error("There is no place for journals: %s; trying on.", error.strerror)
-            else:
-                return
             if self._stop.wait(wait):
                 raise Stopped
             wait = min(wait * 2, RETRY_SECONDS_MAX)
@@ -241,7 +210,7 @@ class Recorder:
         ]
         if ready or self._forget:
             unpark = [each.closed.opened.call_id for each in ready]
-            self._commit([self._books.entry_of(each) for each in ready], {}, [], unpark)
+            self._commit(ready, {}, [], unpark)
 
     # -- one pass -----------------------------------------------------------------------------
 
@@ -312,8 +281,8 @@ class Recorder:
         mark = follower.low_water(reader.position)
         if not (ready or park or unpark or mark != journal.committed):
             return
-        entries = [self._books.entry_of(each) for each in ready]
-        self._commit(entries, {follower.journal: Position(mark.segment, mark.offset)}, park, unpark)
+        done = Position(mark.segment, mark.offset)
+        self._commit(ready, {follower.journal: done}, park, unpark)
         journal.committed = mark
         if not ended:
             self._reclaim.segments(follower.journal, mark)
@@ -336,90 +305,19 @@ class Recorder:
 
     def _commit(
         self,
-        entries: list[Entry],
+        ready: list[Ready],
         positions: dict[str, Position],
         park: list[Parked],
         unpark: list[str],
     ) -> None:
-        """Commit, in parts if there is much; the positions go with the last part only."""
-        while len(entries) > ENTRIES_MAX:
-            part, entries = entries[:ENTRIES_MAX], entries[ENTRIES_MAX:]
-            self._commit_part(Batch(lease=self._lease, scope=self._scope, entries=part))
-        self._commit_part(
-            Batch(
-                lease=self._lease,
-                scope=self._scope,
-                entries=entries,
-                forget=sorted(self._forget),
-                positions=positions,
-                park=park,
-                unpark=unpark,
-            )
+        self._commits.commit(
+            [self._books.entry_of(each) for each in ready],
+            forget=self._forget,
+            positions=positions,
+            park=park,
+            unpark=unpark,
         )
         self._forget.clear()
-
-    def _commit_part(self, batch: Batch) -> None:
-        # Of two entries of one call the ledger takes the first.
-        first = {entry.call_id: entry for entry in reversed(batch.entries)}
-        noted: set[str] = set()
-
-        def new(done: Committed) -> list[Entry]:
-            return [entry for call_id, entry in first.items() if call_id in done.inserted]
-
-        def note(done: Committed) -> Mapping[str, bytes]:
-            noted.update(done.inserted)
-            return self.sinks.note(new(done), done)
-
-        def write() -> None:
-            noted_before = frozenset(noted)
-            done = self._ledger.commit(batch, note)
-            landed = done.repeated & noted_before
-            if landed:
-                # The try before had come to its end in the database, and its answer was lost.
-                self.sinks.restore(self._ledger.load(self._scope).notes)
-                done = replace(
-                    done, inserted=done.inserted | landed, repeated=done.repeated - landed
-                )
-            self.sinks.booked(new(done), done)
-            self.stats.commits += 1
-            self.stats.booked += len(done.inserted)
-            self.stats.repeated += len(done.repeated)
-            self.stats.rejected += len(done.rejected)
-            for call_id, reason in done.rejected.items():
-                # What a damaged record gives for an id may be anything: it is not repeated.
-                named = call_id if _CALL_ID.fullmatch(call_id) else "without an id"
-                log.error("A call (%s) was set aside: %s.", named, reason)
-
-        self._insist(write)
-        self.stats.unpriced += sum(1 for entry in batch.entries if entry.cost_pico is None)
-
-    def _insist(self, action: Callable[[], None]) -> None:
-        """Do something with the ledger, for as long as it takes.
-
-        Raises:
-            Stopped: if told to stop while the ledger was unavailable.
-        """
-        wait, complained_at = RETRY_SECONDS_FIRST, float("-inf")
-        while True:
-            try:
-                action()
-            except (LedgerUnavailable, LedgerSchemaError) as error:
-                self.stats.retries += 1
-                complained_at = self._complain(error, complained_at)
-            else:
-                if complained_at > float("-inf"):
-                    log.warning("The ledger is available again.")
-                return
-            if self._stop.wait(wait):
-                raise Stopped
-            wait = min(wait * 2, RETRY_SECONDS_MAX)
-
-    def _complain(self, error: LedgerError, complained_at: float) -> float:
-        now = self._clock()
-        if now - complained_at < COMPLAINT_SECONDS:
-            return complained_at
-        log.error("The ledger is unavailable; the journal keeps the calls. %s", error)
-        return now
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
