@@ -6,15 +6,7 @@ positions, so every call is booked exactly once. Everyone else reads: calls (`Ca
 `CallView`) and reports (`ReportRow`). The tables are described in docs/ledger.md.
 """
 
-from taximeter.ledger._commit import (
-    ENTRIES_MAX,
-    Batch,
-    Committed,
-    Note,
-    Parked,
-    Position,
-    RecorderState,
-)
+from taximeter.ledger._commit import ENTRIES_MAX, Batch, Committed, Note
 from taximeter.ledger._errors import LeaseLost, LedgerError, LedgerSchemaError, LedgerUnavailable
 from taximeter.ledger._keyed import KeyedSums
 from taximeter.ledger._ledger import Ledger
@@ -23,6 +15,7 @@ from taximeter.ledger._queries import CallFilter
 from taximeter.ledger._report import DIMENSIONS, ERRORS, ReportRow
 from taximeter.ledger._rollup import SumKey, Sums
 from taximeter.ledger._rows import Entry
+from taximeter.ledger._state import Parked, Position, RecorderState
 from taximeter.ledger._upkeep import Repriced, RepriceSummary
 from taximeter.ledger._views import CallView, usd, usd_text, utc_text
 

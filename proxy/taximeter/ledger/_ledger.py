@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from taximeter.ledger import _commit, _keyed, _migrate, _queries, _report, _upkeep
+from taximeter.ledger import _commit, _keyed, _migrate, _queries, _report, _state, _upkeep
 from taximeter.ledger._engine import Store
+from taximeter.ledger._statements import Statements
 from taximeter.ledger._views import CallView
 
 
@@ -21,7 +22,7 @@ class Ledger:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._statements = _commit.Statements(store.engine.dialect)
+        self._statements = Statements(store.engine.dialect)
 
     @classmethod
     def open(cls, url: str) -> Ledger:
@@ -78,11 +79,11 @@ class Ledger:
         Returns:
             The number of the lease, to be carried by every commit.
         """
-        return _commit.take_lead(self._store, owner, scope)
+        return _state.take_lead(self._store, owner, scope)
 
-    def load(self, scope: str = "") -> _commit.RecorderState:
+    def load(self, scope: str = "") -> _state.RecorderState:
         """Read where a scope's recorder left off."""
-        return _commit.load(self._store, scope)
+        return _state.load(self._store, scope)
 
     def commit(self, batch: _commit.Batch, note: _commit.Note | None = None) -> _commit.Committed:
         """Write a batch, all of it or nothing.

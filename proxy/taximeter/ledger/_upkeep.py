@@ -14,7 +14,6 @@ from typing import NamedTuple
 from sqlalchemy import Connection, and_, bindparam, delete, not_, or_, select, tuple_, update
 
 from taximeter.call import UsageSource
-from taximeter.ledger._commit import Statements
 from taximeter.ledger._engine import Store
 from taximeter.ledger._queries import CallFilter
 from taximeter.ledger._rollup import SUMMED_COLUMNS, Tally, add
@@ -25,6 +24,7 @@ from taximeter.ledger._rows import (
     fit,
 )
 from taximeter.ledger._schema import attempts, calls, rejects
+from taximeter.ledger._statements import Statements
 from taximeter.ledger._views import CallView, view_of
 
 CHUNK_CALLS_MAX = 1_000
