@@ -16,27 +16,18 @@ reader may have seen some of them, and a full disk is not to be filled with empt
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import shutil
 import time
 from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 
+from taximeter.journal._birth import birth
 from taximeter.journal._disk import Disk, RealDisk
 from taximeter.journal._format import JournalError, SegmentHeader, encode_frame
-from taximeter.journal._layout import (
-    LOST_NAME,
-    Lock,
-    lock_writer,
-    new_name,
-    scope_of,
-    segment_name,
-    segment_number,
-)
+from taximeter.journal._layout import Lock, segment_name, segment_number
 from taximeter.journal._lost import LostCount
 
 UNSYNCED_BYTES_MAX = 8 * 1024 * 1024
@@ -145,8 +136,6 @@ class JournalWriter:
     ) -> JournalWriter:
         """Begin the journal of one worker's life below `root`, locked and ready to append.
 
-        It takes its name only when it is locked, so that no reader can take it for finished.
-
         Args:
             root: the folder of all journals.
             worker: the worker's number.
@@ -160,34 +149,21 @@ class JournalWriter:
             OSError, JournalError: if there is no place for it.
         """
         disk = disk or RealDisk()
-        disk.make_directory(root)
-        name = new_name(scope_of(root), worker)
-        hidden = root / f".{name}"
-        disk.make_directory(hidden)
-        with contextlib.ExitStack() as undo:
-            # On a full disk this is tried again and again: a try that fails leaves nothing.
-            for folder in (hidden, root / name):
-                undo.callback(shutil.rmtree, folder, ignore_errors=True)
-            lock = lock_writer(hidden)
-            undo.callback(lock.release)
-            lost = LostCount.create(hidden / LOST_NAME)
-            undo.callback(lost.close)
-            directory = hidden.rename(root / name)
-            if sync is not SyncPolicy.NONE:
-                # Or the whole journal may be gone after a power cut.
-                disk.synchronise_directory(root)
+        with birth(root, worker, disk, power_safe=sync is not SyncPolicy.NONE) as born:
             writer = cls(
-                directory,
+                born.directory,
                 sync=sync,
                 segment_bytes=segment_bytes,
                 bytes_max=bytes_max,
                 disk=disk,
-                lock=lock,
-                lost=lost,
+                lock=born.lock,
+                lost=born.lost,
             )
-            undo.callback(writer._close_files)
-            writer._next_segment()
-            undo.pop_all()
+            try:
+                writer._next_segment()
+            except BaseException:
+                writer._close_files()
+                raise
         return writer
 
     @property
