@@ -11,6 +11,7 @@ from taximeter.journal import _format as form
 from taximeter.journal._format import Damage, Frame, SegmentHeader, encode_frame, scan
 from tests.journal import reference
 from tests.journal.make import ID, header, payload, segment_bytes
+from tests.rig.length import pick
 
 GOLDEN_HEADER = bytes.fromhex(
     "54584d4a524e4c0a"  # TXMJRNL\n
@@ -140,7 +141,7 @@ pieces = st.one_of(
 
 
 @given(st.lists(pieces, max_size=12).map(b"".join), st.booleans())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=pick(400, 8000), deadline=None)
 def test_any_bytes_are_read_to_the_end_and_accounted_for(data: bytes, final: bool) -> None:
     """D4: nothing raises; frames are those of the plain reader; every byte is frame or damage."""
     items, after = scan(data, 0, final=final)
@@ -161,7 +162,7 @@ def test_any_bytes_are_read_to_the_end_and_accounted_for(data: bytes, final: boo
 
 
 @given(st.lists(pieces, max_size=10).map(b"".join), st.lists(st.integers(0, 400), max_size=8))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=pick(200, 4000), deadline=None)
 def test_reading_as_it_grows_finds_what_reading_at_once_finds(data: bytes, cuts: list[int]) -> None:
     """However a segment grows between two looks, the same frames are found, each once."""
     offset, found = 0, []

@@ -30,6 +30,7 @@ from taximeter.journal import (
 from taximeter.journal._layout import Lock, lock_writer
 from taximeter.journal._lost import LostCount
 from tests.journal.make import NAME, header, journal, numbers_of, payload, read_all, segment_bytes
+from tests.rig.length import pick
 
 
 def test_everything_is_the_owner_s_alone(tmp_path: Path) -> None:
@@ -130,7 +131,7 @@ def test_a_torn_count_leaves_the_one_before(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=pick(100, 2000), deadline=None)
 def test_any_bytes_are_some_count(data: bytes) -> None:
     """Whatever stands in the file of lost calls, reading it gives a number."""
     with tempfile.TemporaryDirectory() as folder:

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from taximeter.journal import _numbers
 from taximeter.journal._numbers import Numbers
+from tests.rig.length import pick
 
 
 @given(st.lists(st.integers(1, 60), max_size=80))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=pick(300, 6000), deadline=None)
 def test_it_is_a_set(numbers: list[int]) -> None:
     """In whatever order numbers come, each is new once, and the gaps are those of a set."""
     had: set[int] = set()

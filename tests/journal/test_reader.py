@@ -30,6 +30,7 @@ from tests.journal.make import (
     read_directory,
     segment_bytes,
 )
+from tests.rig.length import pick
 
 
 def quarantined(root: Path) -> dict[str, bytes]:
@@ -423,7 +424,9 @@ contents = st.lists(
     st.booleans(),
 )
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=pick(150, 3000),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_no_directory_stops_or_spins_a_reader(
     tmp_path: Path, files: dict[int, bytes], segment: int, offset: int, living: bool

@@ -19,17 +19,19 @@ from taximeter.journal import (
 from taximeter.journal import _writer as writing
 from taximeter.journal._format import SegmentHeader
 from tests.journal import reference
-from tests.journal.disk import MemoryDisk, PowerCut
 from tests.journal.make import NAME, numbers_of, payload, read_all, read_directory, writer_in
+from tests.rig.crash_disk import CrashDisk, PowerCut
+from tests.rig.length import pick
+from tests.rig.tally import Tally
 
 Fault = Callable[[str, int], Exception | int | None]
 
 
 def memory_writer(
     fault: Fault | None = None, sync: SyncPolicy = SyncPolicy.INTERVAL, segment_bytes: int = 300
-) -> tuple[JournalWriter, MemoryDisk]:
+) -> tuple[JournalWriter, CrashDisk]:
     """Make a writer on a disk in memory."""
-    disk = MemoryDisk(fault)
+    disk = CrashDisk(fault)
     writer = JournalWriter(
         Path("/root") / NAME, disk=disk, sync=sync, segment_bytes=segment_bytes, clock_ns=lambda: 5
     )
@@ -51,7 +53,7 @@ def sync(writer: JournalWriter) -> bool:
     return writer.finish_sync(under_way)
 
 
-def saved(disk: MemoryDisk, root: Path) -> list[int]:
+def saved(disk: CrashDisk, root: Path) -> list[int]:
     """Give the numbers of what another process would read now."""
     disk.save(root / NAME)
     return numbers_of(read_directory(root / NAME))
@@ -312,7 +314,7 @@ def _short(name: str) -> Exception | int:
 @pytest.mark.parametrize("error", [_enospc, _eio, _short])
 @pytest.mark.parametrize("lasting", [1, 4])
 def test_any_operation_may_fail(
-    error: Callable[[str], Exception | int], lasting: int, tmp_path: Path
+    error: Callable[[str], Exception | int], lasting: int, tmp_path: Path, tally: Tally
 ) -> None:
     """D6: with the n-th and the next operations failing, for every n until none is left to fail,
     each record is refused or read exactly once, and writing recovers alone.
@@ -354,14 +356,18 @@ def test_any_operation_may_fail(
         assert all(file.syncs_after_failure == 0 for file in disk.files.values())
         if not met:
             break
+    tally.add("disk operations failed", number_of_fault - 1)
     assert number_of_fault > 40
 
 
-@pytest.mark.parametrize("seed", range(250))
-def test_a_power_cut_costs_what_was_not_synchronised(seed: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", range(pick(250, 5000)))
+def test_a_power_cut_costs_what_was_not_synchronised(
+    seed: int, tmp_path: Path, tally: Tally
+) -> None:
     """D3: whatever the disk does with unsynchronised writes, what is read after a power cut was
     written, each record once and whole, and nothing of what was called safe is missing.
     """
+    tally.add("power cuts")
     chance = random.Random(seed)
     last_operation = chance.randrange(3, 120)
 

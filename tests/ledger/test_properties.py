@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from taximeter.ledger import Batch, Entry, Ledger, Parked, Position
 from tests.ledger.drawn import entries
 from tests.ledger.make import assert_sums_agree, everything, wipe
+from tests.rig.length import pick
 
 NAMES = ["ann", "bob", None, "", "é'\0"]
 
@@ -45,7 +46,7 @@ def _cut(_: object) -> Any:
 
 
 @settings(
-    max_examples=30,
+    max_examples=pick(30, 600),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -83,7 +84,7 @@ def test_cut_and_replayed_batches_come_to_the_same_state(
 
 
 @settings(
-    max_examples=30,
+    max_examples=pick(30, 600),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -19,7 +19,7 @@ from taximeter.admission import Admitted, Budget, Limits, Over, Plan, Spent
 from tests.relay.bench import Line as UpstreamLine
 from tests.relay.bench import bench
 from tests.relay.test_admission import answer, ask, fetch
-from tests.shared_state.chaos import Chaos, chaos
+from tests.rig.chaos import Chaos, chaos
 from tests.shared_state.hands import Hands, hands, plan_of, policy_of, until, worker
 
 DEADLINE_SECONDS = 0.1
@@ -36,7 +36,7 @@ async def bad_line(redis_url: str) -> AsyncIterator[Chaos]:
 
 def through(line: Chaos, redis_url: str) -> str:
     """Give the URL of the test's database by way of the line."""
-    return line.url(int(urlsplit(redis_url).path[1:]))
+    return urlsplit(redis_url)._replace(netloc=f"127.0.0.1:{line.port}").geturl()
 
 
 async def spent_of(redis_url: str) -> int:
@@ -70,7 +70,7 @@ async def test_a_slow_redis_costs_a_call_its_deadline_and_then_nothing(
     plan = plan_of(upstream=Limits(concurrency=10))
     url = through(bad_line, redis_url)
     async with hands(url, share=0.5, deadline_seconds=DEADLINE_SECONDS) as each:
-        bad_line.delay_seconds = 30.0
+        bad_line.down.latency_seconds = 30.0
         first = await asyncio.gather(*(timed_admit(each, plan) for _ in range(3)))
         assert all(seconds < DEADLINE_SECONDS + SLACK_SECONDS for seconds, _ in first)
         assert each.store.stats.is_local
@@ -131,7 +131,7 @@ async def test_a_booking_nobody_answered_counts_once(redis_url: str, bad_line: C
     async with hands(url, deadline_seconds=DEADLINE_SECONDS) as each:
         need, found = await each.admit(plan, pico=100)
         assert isinstance(found, Admitted)
-        bad_line.deaf = True
+        bad_line.down.timeout_seconds = 0.0
         each.settle(plan, need, found, Spent(tokens=1, pico=70))
         await until(lambda: each.store.stats.is_local)
         assert await spent_of(redis_url) == 70
@@ -146,7 +146,7 @@ async def test_what_was_taken_unheard_comes_back(redis_url: str, bad_line: Chaos
     plan = plan_of(upstream=Limits(concurrency=1), budgets=(Budget(pico=100),))
     url = through(bad_line, redis_url)
     async with hands(url, deadline_seconds=DEADLINE_SECONDS, share=1.0) as each:
-        bad_line.deaf = True
+        bad_line.down.timeout_seconds = 0.0
         need, found = await each.admit(plan, pico=100)
         assert isinstance(found, Admitted)
         each.settle(plan, need, found, Spent(sent=False))  # decided and ended without Redis
@@ -189,7 +189,7 @@ async def test_a_flapping_redis_loses_no_call_and_no_money(redis_url: str, bad_l
         async def flap() -> None:
             while not done:
                 await asyncio.sleep(0.06)
-                bad_line.deaf = True
+                bad_line.down.timeout_seconds = 0.0
                 await asyncio.sleep(0.03)
                 bad_line.cut()
                 await asyncio.sleep(0.03)
@@ -372,7 +372,7 @@ async def test_no_client_sees_that_redis_is_gone(
     }
     async with bench(tmp_path, upstream, **said) as made:
         assert (await fetch(made, ask()))[0] == 200
-        bad_line.delay_seconds = 30.0
+        bad_line.down.latency_seconds = 30.0
         got = await asyncio.gather(*(fetch(made, ask()) for _ in range(30)))
         assert [status for status, _, _ in got] == [200] * 30
         assert made.worker.shared is not None

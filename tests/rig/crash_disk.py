@@ -30,7 +30,7 @@ class PowerCut(BaseException):
     """The machine stopped here."""
 
 
-class MemoryDisk:
+class CrashDisk:
     """Stands in for `RealDisk`. `fault` is asked before each operation, by name and number."""
 
     def __init__(self, fault: Callable[[str, int], Exception | int | None] | None = None) -> None:
