@@ -216,7 +216,7 @@ def test_o1_it_conserves_calls_works_on_and_keeps_each_line_in_order(
         update()
     assert not waiting
     assert rig.queue.flows == 0
-    assert not rig.queue._parked
+    assert not rig.queue._parking.heaps
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -388,7 +388,7 @@ def test_lanes_left_empty_while_a_key_stays_shut_are_swept() -> None:
     stays = rig.put("stays")
     for number in range(2000):
         rig.queue.remove(rig.put(f"user {number}"))
-    assert sum(len(heap) for heap in rig.queue._parked.values()) < 200
+    assert sum(len(heap) for heap in rig.queue._parking.heaps.values()) < 200
     assert rig.queue.flows <= 10_002
     rig.end(rig.went[0])
     assert rig.went[-1] is stays

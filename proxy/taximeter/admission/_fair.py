@@ -15,10 +15,11 @@ that are under way; and a newcomer waits for one call of each other user at most
 
 What stands in the way: each limit has a *key*. A user's calls of one kind (a `Lane`: same limits,
 same key to each) wait in line behind the first; that first one is *parked* on the key that last
-refused it, in a heap by tag. When a key opens - a slot is given back, a rate's wait is over -
-the parked lanes of all keys that opened are tried in the order of their tags, until every key
-has either refused one or has none left. A lane is only tried if nobody with a smaller tag is
-parked on another of its keys: who waits for many tokens is not starved by those who need few.
+refused it, in a heap by tag (`_parking`). When a key opens - a slot is given back, a rate's wait
+is over - the parked lanes of all keys that opened are tried in the order of their tags, until
+every key has either refused one or has none left. A lane is only tried if nobody with a smaller
+tag is parked on another of its keys: who waits for many tokens is not starved by those who need
+few.
 
 When it is full: the user with the most waiting calls for its weight loses its oldest one. That
 one has waited longest and has the least time left; dropping it from the front leaves the
@@ -31,7 +32,6 @@ tokens used, not tokens feared; never so far back that a user saves up a claim.
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
@@ -40,11 +40,10 @@ from typing import Final
 from taximeter.admission._agenda import Agenda
 from taximeter.admission._lanes import Entry, Flow, Lane, Waiter
 from taximeter.admission._need import Short
+from taximeter.admission._parking import DEAD_MIN, Parking
 
 _UNIT: Final = 1 << 20
 """Virtual time of one token at weight 1: integers keep the order the same on every machine."""
-_DEAD_MIN: Final = 64
-"""Dead entries in the heaps that are not worth a sweep, beside as many as there are calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +68,11 @@ class FairQueue:
         self._flows: dict[str, Flow] = {}
         self._resting: deque[tuple[int, Flow]] = deque()
         self._went = 0
-        self._parked: dict[str, list[Entry]] = {}
-        self._entries = 0
-        self._dead = 0
-        """Entries in the heaps that are dead, or whose lane is empty."""
+        self._parking = Parking()
         self._weight_waiting = 0.0
         self._contended = 0
         self.contended_since_ns: int | None = None
         """Since when some call has waited for what others share; None while none does."""
-        self._opens: Agenda[str] = Agenda()
         self._deadlines: Agenda[Waiter] = Agenda()
         self._fattest: Agenda[Flow] = Agenda()
 
@@ -106,7 +101,7 @@ class FairQueue:
         if lane is None:
             lane = flow.lanes[lane_key] = Lane(flow, lane_key, keys, own_keys)
         elif not lane.line and lane.parked_on is not None:
-            self._dead -= 1
+            self._parking.dead -= 1
             self._contend(lane, 1, now_ns)
         self._sequence += 1
         lane.line[self._sequence] = waiter
@@ -136,20 +131,20 @@ class FairQueue:
 
     def pump(self, opened: Iterable[str], attempt: Attempt, now_ns: int) -> None:
         """Let go who may, now that the keys in `opened` may let someone pass."""
-        parked = self._parked
-        keys = {key for key in opened if key in parked}
+        parking = self._parking
+        keys = {key for key in opened if key in parking.heaps}
         while keys:
             best: Entry | None = None
             best_key = ""
             for key in tuple(keys):
-                entry = self._head(key)
+                entry = parking.head(key)
                 if entry is None:
                     keys.discard(key)
                 elif best is None or entry < best:
                     best, best_key = entry, key
             if best is None:
                 break
-            self._pop(best_key)
+            parking.pop(best_key)
             lane = best[3]
             self._contend(lane, -1)
             lane.parked_on = lane.entry = None
@@ -172,9 +167,10 @@ class FairQueue:
         flow = lane.flow
         sequence, waiter = next(iter(lane.line.items()))
         tag = flow.tag
+        heaps = self._parking.heaps
         for key in lane.keys:
-            if key in self._parked and key not in opened:
-                entry = self._head(key)
+            if key in heaps and key not in opened:
+                entry = self._parking.head(key)
                 if entry is not None and (entry[0], entry[1]) < (tag, sequence):
                     self._park(lane, key, now_ns)
                     return key
@@ -192,7 +188,7 @@ class FairQueue:
             return None
         self._park(lane, answer.key, now_ns)
         if answer.wait_ns is not None:
-            self._opens.sooner(answer.key, now_ns + answer.wait_ns)
+            self._parking.opens.sooner(answer.key, now_ns + answer.wait_ns)
         return answer.key
 
     def remove(self, waiter: Waiter) -> None:
@@ -213,7 +209,7 @@ class FairQueue:
             if lane.parked_on is None:
                 del flow.lanes[lane.key]
             else:
-                self._dead += 1
+                self._parking.dead += 1
                 self._contend(lane, -1)
                 if not self._contended:
                     self.contended_since_ns = None
@@ -225,8 +221,8 @@ class FairQueue:
             self._weight_waiting -= flow.weight
             self._fattest.discard(flow)
             self._rest(flow)
-        if self._dead > _DEAD_MIN + self.waiting:
-            self._sweep()
+        if self._parking.dead > DEAD_MIN + self.waiting:
+            self._parking.sweep()
 
     def oldest_ns(self) -> int | None:
         """Give since when the call waits that has waited longest. Looks at all lanes: O(n)."""
@@ -254,11 +250,11 @@ class FairQueue:
 
     def due(self, now_ns: int) -> list[str]:
         """Give the keys whose wait is over."""
-        return self._opens.due(now_ns)
+        return self._parking.opens.due(now_ns)
 
     def wake_ns(self) -> int | None:
         """Give the time at which `expired` or `due` will next have something to say."""
-        entries = (self._opens.first(), self._deadlines.first())
+        entries = (self._parking.opens.first(), self._deadlines.first())
         times = [int(entry[0]) for entry in entries if entry is not None]
         return min(times, default=None)
 
@@ -278,10 +274,9 @@ class FairQueue:
             flow.tag = tag
             for lane in flow.lanes.values():
                 if lane.parked_on is not None and lane.line:
-                    self._dead += 1
-                    self._enter(lane, lane.parked_on)
-            if self._dead > _DEAD_MIN + self.waiting:
-                self._sweep()
+                    self._parking.enter(lane, lane.parked_on)
+            if self._parking.dead > DEAD_MIN + self.waiting:
+                self._parking.sweep()
 
     # Asking -------------------------------------------------------------------------------
 
@@ -321,12 +316,12 @@ class FairQueue:
         """Users that are remembered: those who wait, and those lately let go."""
         return len(self._flows)
 
-    # Keeping the heaps --------------------------------------------------------------------
+    # Keeping count -----------------------------------------------------------------------
 
     def _park(self, lane: Lane, key: str, now_ns: int) -> None:
         lane.parked_on = key
         self._contend(lane, 1, now_ns)
-        self._enter(lane, key)
+        self._parking.enter(lane, key)
 
     def _contend(self, lane: Lane, change: int, now_ns: int = 0) -> None:
         """Keep count of lanes with calls that wait for what others share."""
@@ -334,62 +329,6 @@ class FairQueue:
             self._contended += change
             if change > 0 and self.contended_since_ns is None:
                 self.contended_since_ns = now_ns
-
-    def _enter(self, lane: Lane, key: str) -> None:
-        self._entries += 1
-        lane.entry = (lane.flow.tag, next(iter(lane.line)), self._entries, lane)
-        heapq.heappush(self._parked.setdefault(key, []), lane.entry)
-
-    def _head(self, key: str) -> Entry | None:
-        """Give the first lane parked on a key, with entries that have aged put right."""
-        heap = self._parked.get(key)
-        while heap:
-            entry = heap[0]
-            tag, sequence, count, lane = entry
-            if entry is not lane.entry:
-                self._pop(key)
-                self._dead -= 1
-            elif not lane.line:
-                self._pop(key)
-                self._bury(lane)
-            else:
-                first = next(iter(lane.line))
-                if tag >= lane.flow.tag and sequence == first:
-                    return entry
-                lane.entry = (max(tag, lane.flow.tag), first, count, lane)
-                heapq.heapreplace(heap, lane.entry)
-        return None
-
-    def _pop(self, key: str) -> None:
-        heap = self._parked[key]
-        heapq.heappop(heap)
-        if not heap:
-            del self._parked[key]
-            self._opens.discard(key)
-
-    def _bury(self, lane: Lane) -> None:
-        self._dead -= 1
-        lane.parked_on = lane.entry = None
-        lane.flow.lanes.pop(lane.key, None)
-
-    def _sweep(self) -> None:
-        """Clear the heaps of what is dead."""
-        for key in list(self._parked):
-            alive = []
-            for entry in self._parked[key]:
-                lane = entry[3]
-                if entry is not lane.entry:
-                    self._dead -= 1
-                elif lane.line:
-                    alive.append(entry)
-                else:
-                    self._bury(lane)
-            if alive:
-                heapq.heapify(alive)
-                self._parked[key] = alive
-            else:
-                del self._parked[key]
-                self._opens.discard(key)
 
     def _rest(self, flow: Flow) -> None:
         """Remember a user with nothing waiting for as many departures as the queue is long."""
@@ -406,12 +345,10 @@ class FairQueue:
         """Begin anew: nothing waits."""
         self._flows.clear()
         self._resting.clear()
-        self._parked.clear()
-        self._opens.clear()
+        self._parking.clear()
         self._deadlines.clear()
         self._fattest.clear()
         self.virtual = 0
-        self._dead = 0
         self._weight_waiting = 0.0
         self._contended = 0
         self.contended_since_ns = None
