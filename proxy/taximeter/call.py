@@ -104,6 +104,7 @@ TRANSITIONS: dict[Phase, dict[Phase, frozenset[Outcome]]] = {
     },
     Phase.ADMITTING: {
         Phase.ATTEMPTING: frozenset(),
+        Phase.RELAYING: frozenset(),  # an answer that was given before, given again
         Phase.ENDED: frozenset({Outcome.ABANDONED, Outcome.REJECTED, Outcome.INTERRUPTED}),
     },
     Phase.ATTEMPTING: {
@@ -244,6 +245,9 @@ class Fact(Word):
     """Batch prices apply."""
     FELL_BACK = "fell_back"
     """Answered by another upstream than the one it was for: see its attempts."""
+    REPLAYED = "replayed"
+    """The answer is that of an earlier call with the same `Idempotency-Key`, given once more: see
+    `retry_of`. Nothing went upstream."""
     DRAINED = "drained"
     """The client left and the answer was read to its end on its behalf."""
     TAP_OVERFLOW = "tap_overflow"
@@ -291,6 +295,8 @@ class Opened(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag=
     client_request_id: str | None = None
     client_retry: int | None = None
     """The client's own count of retries (`x-stainless-retry-count`)."""
+    retry_of: str | None = None
+    """The earlier call that the client makes again with this one, where that is known."""
 
 
 class Closed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="c"):

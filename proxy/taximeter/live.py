@@ -222,6 +222,10 @@ class RelayState(msgspec.Struct, kw_only=True):
     """Memory taken for request bodies."""
     tap_bytes: int
     """Memory taken for what is kept of answers."""
+    replay_bytes: int = 0
+    """Memory taken for answers kept for clients that ask again."""
+    replays: dict[str, int] = {}
+    """What came of calls with an `Idempotency-Key`, by word, since the start."""
     pools: dict[str, PoolState]
     """By upstream."""
     headroom: list[Headroom]

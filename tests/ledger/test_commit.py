@@ -27,6 +27,7 @@ from taximeter.ledger import (
     Parked,
     Position,
     RecorderState,
+    Repriced,
 )
 from tests.ledger.make import (
     assert_sums_agree,
@@ -424,6 +425,46 @@ def test_a_clients_absurd_retry_count_does_not_cost_the_row(ledger: Ledger) -> N
     call = ledger.call(booked.call_id)
     assert call is not None
     assert call.client_retry is None
+
+
+def _again(first: Entry, **more: Any) -> Entry:
+    """Make the entry of a call that a client made again."""
+    made = entry(**more)
+    opened = msgspec.structs.replace(made.closed.opened, retry_of=first.call_id)
+    closed = msgspec.structs.replace(made.closed, opened=opened)
+    return msgspec.structs.replace(made, closed=closed)
+
+
+def test_a_call_made_again_names_the_one_before(ledger: Ledger) -> None:
+    """A retry of the client's is linked; one that was given the answer kept is booked on it."""
+    first = entry(cost_pico=5)
+    retried = _again(first, cost_pico=5)
+    replayed = _again(
+        first,
+        facts=[Fact.REPLAYED],
+        source=UsageSource.ABSENT,
+        cost_pico=0,
+        price=f"replay of {first.call_id}",
+        attempts=[],
+    )
+    commit(ledger, first, retried, replayed)
+    seen = [ledger.call(each.call_id) for each in (first, retried, replayed)]
+    assert [each and each.retry_of for each in seen] == [None, first.call_id, first.call_id]
+    assert [each and each.booked_on for each in seen] == [None, None, first.call_id]
+    (total,) = ledger.report()
+    assert (total.calls, total.cost_pico, total.unpriced) == (3, 10, 0)
+    assert_sums_agree(ledger)
+    summary = ledger.reprice(lambda view: Repriced(9, "list", None))
+    assert (summary.examined, ledger.report()[0].cost_pico) == (2, 18)
+
+
+def test_a_link_to_what_is_no_call_is_dropped(ledger: Ledger) -> None:
+    """An odd id costs the link, not the row."""
+    booked = _again(entry(id="no id"))
+    commit(ledger, booked)
+    call = ledger.call(booked.call_id)
+    assert call is not None
+    assert call.retry_of is None
 
 
 def test_a_batch_has_a_size(ledger: Ledger) -> None:

@@ -64,6 +64,8 @@ def relay(worker: int, **more: Any) -> RelayState:
         "counts_failed": 7,
         "body_bytes": 100,
         "tap_bytes": 200,
+        "replay_bytes": 300,
+        "replays": {"replayed": 2, "kept": 9},
         "pools": {"openai": PoolState(in_use=1, idle=2, waiting=3)},
         "headroom": [],
     }

@@ -138,6 +138,16 @@ NO_USAGE: dict[str, Any] = {"usage": None, "usage_source": ABSENT}
             *(None, "unpriced"),
         ),
         (closed(3, outcome=Outcome.ABANDONED, status=None, **NO_USAGE), None, "unpriced"),
+        (
+            closed(
+                3,
+                begun=opened(3, retry_of=call_id(1)),
+                facts=[Fact.REPLAYED],
+                attempts=[],
+                **NO_USAGE,
+            ),
+            *(0, f"replay of {call_id(1)}"),
+        ),
         (closed(3, facts=[Fact.DEFERRED], **NO_USAGE), None, "deferred"),
         (closed(3, facts=[Fact.FREE], **NO_USAGE), 0, "free"),
         (closed(3, **NO_USAGE), None, "unpriced"),
@@ -168,6 +178,7 @@ NO_USAGE: dict[str, Any] = {"usage": None, "usage_source": ABSENT}
         "error answer",
         "sent, and no answer came",
         "client left before the first byte",
+        "given again",
         "not finished",
         "free",
         "no usage",
@@ -182,7 +193,8 @@ def test_what_a_call_costs(end: Closed, cost: int | None, price: str) -> None:
     entry = entry_of(end)
     assert entry.cost_pico == cost
     assert entry.price.startswith(price)
-    assert (entry.price_rates is None) == (cost is None or price in ("not sent", "error answer"))
+    of_no_list = price.startswith(("not sent", "error answer", "replay of"))
+    assert (entry.price_rates is None) == (cost is None or of_no_list)
 
 
 def test_the_answering_model_is_priced() -> None:

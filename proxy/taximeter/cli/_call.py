@@ -114,6 +114,7 @@ def facts_of(view: CallView) -> list[tuple[str, str]]:
         ("tokens", tokens),
         ("cost", f"{_words.money(view.cost_pico)}{price}"),
         ("booked on", view.booked_on or ""),
+        ("retry of", view.retry_of or ""),
         ("facts", ", ".join(view.facts)),
         ("bytes", f"{view.request_bytes:,} in, {view.response_bytes:,} out"),
         ("first token", _words.nanoseconds(view.time_to_first_token_ns)),

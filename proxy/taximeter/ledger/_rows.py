@@ -87,6 +87,11 @@ def _fit_name(value: str | None) -> str | None:
     return fit(value) or None
 
 
+def _fit_id(value: str | None) -> str | None:
+    """Drop what can be no call's id rather than refuse the row for it."""
+    return value if value is not None and is_call_id(value) else None
+
+
 def _names(value: dict[str, str]) -> str | None:
     """Give a small object of texts as JSON."""
     if not value:
@@ -182,7 +187,7 @@ def call_row(entry: Entry) -> tuple[Any, ...]:
         fit(price),
         fit(entry.price_rates, TEXT_CHARACTERS_MAX),
         _names(closed.price_variant),
-        None,
+        _fit_id(opened.retry_of) if Fact.REPLAYED in facts else None,
         fetched,
         len(closed.attempts),
         stage(_RECEIVE),
@@ -203,6 +208,7 @@ def call_row(entry: Entry) -> tuple[Any, ...]:
         fit(opened.parent_span_id),
         fit(opened.client_request_id),
         _small_or_none(opened.client_retry),
+        _fit_id(opened.retry_of),
     )
     _check_figures(row)
     for name in FIGURES:

@@ -119,6 +119,11 @@ calls = Table(
     _text("parent_span_id", "The caller's span, 16 hexadecimal digits."),
     _text("client_request_id", "The client's own id of the request."),
     Column("client_retry", BigInteger, doc="The client's own count of retries."),
+    Column(
+        "retry_of",
+        CallId,
+        doc="The earlier call that the client made again with this one; NULL if none is known.",
+    ),
     Index("calls_by_time", "started_at_ns", "id"),
     Index("calls_by_user", "user_name", "started_at_ns", "id"),
     Index("calls_by_model", "model", "started_at_ns", "id"),

@@ -86,6 +86,7 @@ class CallView(msgspec.Struct, frozen=True, kw_only=True):
     parent_span_id: str | None
     client_request_id: str | None
     client_retry: int | None
+    retry_of: str | None
     attempts: tuple[Attempt, ...] | None = None
     """None where they have not been read (lists)."""
 
@@ -148,6 +149,7 @@ class CallView(msgspec.Struct, frozen=True, kw_only=True):
             "parent_span_id": self.parent_span_id,
             "client_request_id": self.client_request_id,
             "client_retry": self.client_retry,
+            "retry_of": self.retry_of,
         }
         if self.gaps is not None:
             view["gaps"] = {

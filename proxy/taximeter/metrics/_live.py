@@ -76,6 +76,9 @@ def _draw_relay(picture: Picture, relay: RelayState) -> None:
     picture.set(families.COUNTS_UNDONE, relay.counts_failed, process, "failed")
     picture.set(families.HELD_BYTES, relay.body_bytes, process, "request")
     picture.set(families.HELD_BYTES, relay.tap_bytes, process, "tap")
+    picture.set(families.HELD_BYTES, relay.replay_bytes, process, "replay")
+    for event, count in relay.replays.items():
+        picture.set(families.REPLAYS, count, process, event)
     for upstream, pool in relay.pools.items():
         picture.set(families.POOL, pool.in_use, process, upstream, "in_use")
         picture.set(families.POOL, pool.idle, process, upstream, "idle")

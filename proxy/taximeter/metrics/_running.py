@@ -192,9 +192,20 @@ COUNTS_UNDONE = TABLE.counter(
 HELD_BYTES = TABLE.gauge(
     Source.RELAY,
     "taximeter_held_bytes",
-    "Memory held for bodies: `request` for requests, `tap` for what is kept of answers.",
+    "Memory held for bodies: `request` for requests, `tap` for what is kept of answers to be read, "
+    "`replay` for answers kept for clients that ask again.",
     "process",
     "kind",
+)
+REPLAYS = TABLE.counter(
+    Source.RELAY,
+    "taximeter_replays",
+    "What came of calls with an `Idempotency-Key`, where answers are kept: `replayed`; refused, as "
+    "the key was `in_use` or `reused` with another request; an answer `kept`, or not, being "
+    "`too_long` or for want of room (`no_room`); and of kept ones, those let go when their time "
+    "was over (`expired`) or to make room (`evicted`).",
+    "process",
+    "event",
 )
 STATES_DROPPED = TABLE.counter(
     Source.RELAY,

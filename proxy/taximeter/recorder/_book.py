@@ -15,7 +15,9 @@ from taximeter.settings import Settings
 
 NOT_SENT = "not sent"
 ERROR_ANSWER = "error answer"
-"""Names of what is no price of a list: calls that cost nothing because of how they went."""
+REPLAY = "replay of"
+"""Names of what is no price of a list: calls that cost nothing because of how they went. A
+replay's names the call that bears the cost."""
 
 
 class Bookkeeping:
@@ -49,6 +51,8 @@ class Bookkeeping:
         return msgspec.structs.replace(closed, opened=opened)
 
     def _price(self, closed: Closed, usage: Usage | None) -> tuple[int | None, str, str | None]:
+        if Fact.REPLAYED in closed.facts:
+            return 0, f"{REPLAY} {closed.opened.retry_of}", None
         if not was_sent(closed):
             return 0, NOT_SENT, None
         if usage is None and is_error_answer(closed):

@@ -12,7 +12,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 from taximeter.admission import Go, Reason, Refuse, Request, Spent, Ticket, Tier
-from taximeter.call import Closed, Fact, Stage
+from taximeter.call import Closed, Fact, Outcome, Stage
 from taximeter.counting import tokens_from_bytes
 from taximeter.relay._answering import Answering
 from taximeter.relay._course import ADMITTING, ATTEMPTING
@@ -20,9 +20,11 @@ from taximeter.relay._errors import Refused
 
 if TYPE_CHECKING:
     from taximeter.keys import VirtualKey
+    from taximeter.relay._keeping import Keeper
 
 _now = time.monotonic_ns
 _QUEUE = Stage.QUEUE
+_COMPLETED = Outcome.COMPLETED
 
 
 class Admitting(Answering):
@@ -35,6 +37,8 @@ class Admitting(Answering):
         self._go(ADMITTING)
         holder = self._request.intake.holder
         if holder is not None and not self._may(holder):
+            return
+        if self._request.intake.may_repeat and self._is_answered_before():
             return
         asked, carried = self._asked(), self.worker.carried
         if carried.is_awaited and carried.holds(asked, lambda: self._arrive_late(asked)):
@@ -115,6 +119,18 @@ class Admitting(Answering):
     def _fall_back(self) -> bool:
         """Take the call to the next upstream that lets it go at once; False if there is none."""
 
+    @abstractmethod
+    def _is_answered_before(self) -> bool:
+        """Link a call to the one it makes again; True if it is answered thereby."""
+
+    @abstractmethod
+    def _note_failure(self, record: Closed) -> None:
+        """Remember a call that came to no good: its client may make it again."""
+
+    @abstractmethod
+    def _end_keeping(self, keeper: Keeper) -> None:
+        """The call is over: keep its answer if it is good, and free its key."""
+
     # -- what comes of a wait ---------------------------------------------------------------
 
     def admitted(self, go: Go) -> None:
@@ -168,6 +184,8 @@ class Admitting(Answering):
 
     def _settled(self, record: Closed) -> None:
         """Work out what the call came to, for whoever counts it."""
+        if record.outcome is not _COMPLETED and self._request.routed:
+            self._note_failure(record)
         if self._ticket is not None:
             self._spent = spent_by(record, self._money_of(record, self._ticket))
 
@@ -181,6 +199,9 @@ class Admitting(Answering):
         if self._retry_timer is not None:
             self._retry_timer.cancel()
             self._retry_timer = None
+        if self._keeper is not None:
+            self._end_keeping(self._keeper)
+            self._keeper = None
         ticket, self._ticket = self._ticket, None
         if ticket is None:
             return

@@ -78,6 +78,7 @@ class Answering(Asking):
             self._complete(body)
         elif self._drain_deadline_ns is not None:
             self._drained_bytes += len(data)
+            self._delivery.write(body)  # to nobody, but for whoever keeps a copy
         else:
             if tap is not None and tap.ended and not self._closed:
                 self._settle(self._outcome_of_whole_answer())
@@ -201,6 +202,7 @@ class Answering(Asking):
             and parser.chunks is not None
             and client is not None
             and self._delivery.takes_events
+            and not self._delivery.is_watched
             and not self._closed
         ):
             side.take = Splice(self, parser, parser.chunks, tap, tap.reader, client).take

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from taximeter.call import Closed
     from taximeter.counting import CountJob
     from taximeter.relay._answer import Head
+    from taximeter.relay._keeping import Keeper
     from taximeter.relay._message import Message
     from taximeter.relay._tap import Tap
     from taximeter.relay._tunnel import Tunnel
@@ -59,6 +60,7 @@ class Course:
         "_fallbacks",
         "_finishing",
         "_head",
+        "_keeper",
         "_kept",
         "_leg",
         "_opened",
@@ -103,6 +105,8 @@ class Course:
         self._delivery = Delivery(client, message.http10, message.keep_alive)
         self._refusal: Refused | None = None
         self._opened: Opened | None = None
+        self._keeper: Keeper | None = None
+        """What keeps a copy of the answer, for a client that may ask again."""
         self._kept: asyncio.Future[None] | None = None
         self._head: Head | None = None
         self._tap: Tap | None = None

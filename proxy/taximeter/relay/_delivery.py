@@ -28,18 +28,21 @@ class Delivery:
     __slots__ = (
         "_break_off_after",
         "_chunked",
-        "_client",
         "_held",
-        "_http10",
         "_pending",
         "begun",
+        "client",
+        "http10",
         "keep_alive",
         "to_the_end_of_the_connection",
     )
 
+    is_watched = False
+    """Whether every byte of the body must go through here, and none past it."""
+
     def __init__(self, client: Turns, http10: bool, wants_keep_alive: bool) -> None:
-        self._client = client
-        self._http10 = http10
+        self.client = client
+        self.http10 = http10
         self._chunked = False
         self._pending = b""
         self._held: list[bytes] | None = None
@@ -62,8 +65,8 @@ class Delivery:
         """
         length = head.length if sized or head.framing is NONE else None
         bodiless = head.framing is NONE
-        self._chunked = not bodiless and length is None and not self._http10
-        self.to_the_end_of_the_connection = not bodiless and length is None and self._http10
+        self._chunked = not bodiless and length is None and not self.http10
+        self.to_the_end_of_the_connection = not bodiless and length is None and self.http10
         if closing or self.to_the_end_of_the_connection:
             self.keep_alive = False
         self.begun = True
@@ -74,17 +77,17 @@ class Delivery:
             length=length,
             chunked=self._chunked,
             close=not self.keep_alive,
-            keep_alive=self.keep_alive and self._http10,
+            keep_alive=self.keep_alive and self.http10,
         )
 
     def go_on(self) -> None:
         """Tell the client to send its body (100-continue)."""
-        if not self._http10:
+        if not self.http10:
             self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def interim(self, head: Head) -> None:
         """Pass an interim answer (1xx) on to a client that can take it."""
-        if not self._http10 and not self.begun:
+        if not self.http10 and not self.begun:
             self._send(answer_head(head.status, head.reason, head.lines))
 
     def refuse(
@@ -108,7 +111,7 @@ class Delivery:
             ("\r\n".join(lines) + "\r\n").encode("ascii"),
             length=len(body),
             close=not self.keep_alive,
-            keep_alive=self.keep_alive and self._http10,
+            keep_alive=self.keep_alive and self.http10,
         )
         self._send(head if bodiless else head + body)
 
@@ -126,6 +129,10 @@ class Delivery:
         if self._pending:
             body, self._pending = self._pending + body, b""
         self._send(body)
+
+    def add(self, event: bytes) -> None:
+        """Put in an event of our own."""
+        self.write(event)
 
     def flush(self) -> None:
         """Send the head on its own if it still waits for the body."""
@@ -147,7 +154,7 @@ class Delivery:
         """End the connection without the bytes that would make the answer look whole."""
         self.keep_alive = False
         self.flush()
-        transport = self._client.transport
+        transport = self.client.transport
         if transport is None:
             return
         if self._held is not None:
@@ -163,7 +170,7 @@ class Delivery:
     def abort(self) -> None:
         """Drop the connection and whatever it still has to send."""
         self.keep_alive = False
-        transport = self._client.transport
+        transport = self.client.transport
         if transport is not None:
             transport.abort()
 
@@ -191,6 +198,6 @@ class Delivery:
         if self._held is not None:
             self._held.append(data)
             return
-        transport: asyncio.Transport | None = self._client.transport
+        transport: asyncio.Transport | None = self.client.transport
         if transport is not None:
             transport.write(data)

@@ -91,6 +91,13 @@ PROBLEMS: dict[str, Problem] = {
         503, Fault.UPSTREAM, "The upstream has failed too often and is left alone for now.", 1
     ),
     "overloaded": Problem(503, Fault.OURS, "Taximeter is short of {detail}.", 1),
+    # Calls made again (`replay`).
+    "idempotency_key_in_use": Problem(
+        409, Fault.CLIENT, "A call with this Idempotency-Key is still under way.", 1
+    ),
+    "idempotency_key_reused": Problem(
+        422, Fault.CLIENT, "This Idempotency-Key was used with another request."
+    ),
     # Virtual keys.
     "invalid_key": Problem(401, Fault.CLIENT, "The key is not valid."),
     "key_not_allowed": Problem(403, Fault.CLIENT, "The key is not good for this {detail}."),

@@ -16,9 +16,10 @@ For a stream the last byte is its end marker: once the tap has seen it in what i
 released, the close record is written first. With `always`, "written" means power-safe, and the
 bytes are held until it is.
 
-The life is told in six parts, each of which goes on from the one before: where a call stands and
+The life is told in seven parts, each of which goes on from the one before: where a call stands and
 how it ends (`_course`), its way upstream (`_asking`), its answer (`_answering`), its turn
-(`_admitting`), its attempts (`_retrying`), and here what its client and the worker do to it.
+(`_admitting`), its attempts (`_retrying`), what its client has asked before (`_repeating`), and
+here what its client and the worker do to it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from taximeter.call import Outcome, Stage
 from taximeter.relay._course import ATTEMPTING, ENDED, RECEIVING, RELAYING
 from taximeter.relay._errors import Refused
 from taximeter.relay._intake import PEEK_BYTES, Intake
-from taximeter.relay._retrying import Retrying
+from taximeter.relay._repeating import Repeating
 
 if TYPE_CHECKING:
     from taximeter.relay._known import Cut
@@ -39,7 +40,7 @@ _now = time.monotonic_ns
 _RECEIVE = Stage.RECEIVE
 
 
-class Exchange(Retrying):
+class Exchange(Repeating):
     """One call under way, as its client and the worker see it."""
 
     __slots__ = ()
@@ -260,4 +261,4 @@ class Exchange(Retrying):
         tap = self._tap
         if not self._closed and tap is not None and tap.at_boundary and self._delivery.takes_events:
             self.last_out_ns = now
-            self._delivery.write(ping)
+            self._delivery.add(ping)

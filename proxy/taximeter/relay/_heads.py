@@ -30,6 +30,8 @@ HOP_BY_HOP = frozenset(
 
 _OPTIONS = frozenset({b"", b"close", b"keep-alive", b"upgrade"})
 """What `Connection` may say that is not the name of a field."""
+_JOINED = frozenset({b"connection", b"expect"})
+"""Fields of a request that are read as one list, however many lines they come in."""
 _SAYS_NOTHING: frozenset[bytes] = frozenset()
 _OURS = b"x-taximeter-"
 
@@ -50,6 +52,7 @@ _REQUEST_FIELDS: dict[bytes, int] = {
             b"authorization",
             b"content-encoding",
             b"content-type",
+            b"idempotency-key",
             b"openai-safety-identifier",
             b"sec-websocket-protocol",
             b"x-api-key",
@@ -105,7 +108,7 @@ class RequestHead:
                 else:
                     passed.append(field)
             else:
-                if name == b"connection" and name in noted:
+                if name in _JOINED and name in noted:
                     noted[name] += b"," + field[1]
                 elif kind != _TAKEN:
                     noted.setdefault(name, field[1])

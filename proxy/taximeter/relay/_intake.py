@@ -53,11 +53,13 @@ class Intake:
         "has_length",
         "head",
         "holder",
+        "idempotency_key",
         "is_chunked",
         "is_coded",
         "is_repeatable",
         "is_text",
         "key_id",
+        "may_repeat",
         "message",
         "method",
         "opened",
@@ -113,6 +115,7 @@ class Intake:
         self.trace_state = parse_tracestate(noted.get(b"tracestate"))
         retry = noted.get(b"x-stainless-retry-count", b"")
         self.wait_ns_max = _patience(noted)
+        self.idempotency_key = noted.get(b"idempotency-key") or None
         self.is_text = self.content_type.lower().startswith("application/json")
         self.holder: VirtualKey | None = None
         self.credential_line = b""
@@ -143,6 +146,10 @@ class Intake:
             client_retry=int(retry) if retry.isdigit() and len(retry) < 5 else None,
         )
         """The open record of a call with this head, but for what the call itself says."""
+        self.may_repeat = self.method == "POST" and (
+            self.idempotency_key is not None or bool(self.opened.client_retry)
+        )
+        """Whether its client may have made the call before."""
         self._start_as_asked: bytes | None = None
         self._start_uncoded: bytes | None = None
         self.is_repeatable = (
@@ -152,6 +159,7 @@ class Intake:
             and not message.http10
             and not message.upgrade
             and not self.expects_continue
+            and self.idempotency_key is None
             and self._traces_are_cut()
         )
         """Whether it says nothing that holds for one call only, beside its length and trace."""

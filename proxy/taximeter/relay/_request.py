@@ -42,6 +42,7 @@ class Request:
         "is_whole",
         "message",
         "operation",
+        "retry_of",
         "routed",
         "snapshot",
         "started_at_ns",
@@ -71,6 +72,8 @@ class Request:
         """The body's length as the client states it; None for a chunked body, or none."""
         self.is_whole = True
         """Whether all of the body was here before the call went on."""
+        self.retry_of: str | None = None
+        """The call that the client makes again with this one, where that is known."""
         self._user: str | None = None
         self._traceparent: bytes | None = None
         self._pieces: list[bytes] = []
@@ -233,6 +236,8 @@ class Request:
             "stream": facts.stream,
             "trace_id": trace_id_of(self.call_id),
         }
+        if self.retry_of is not None:
+            changes["retry_of"] = self.retry_of
         if self._user is not None:
             changes["user"], changes["user_source"] = self._user, "body"
         if self._traceparent is not None:

@@ -61,7 +61,13 @@ class Shared:
 
 
 def warn_if_apart(settings: Settings, policy: Policy) -> None:
-    """Say so if each of several workers counts limits and budgets for itself."""
+    """Say so if each of several workers counts, or keeps, for itself what is meant for all."""
+    if settings.workers > 1 and settings.replay.enabled:
+        log.warning(
+            "Each of the %d workers keeps answers for itself (`replay`): a call that is made again "
+            "on another connection may come to another worker, and goes upstream then.",
+            settings.workers,
+        )
     if settings.workers > 1 and settings.state_url is None and _has_counts(policy):
         log.warning(
             "Each of the %d workers counts limits and budgets for itself, so up to %d times as "

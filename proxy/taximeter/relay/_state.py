@@ -85,6 +85,8 @@ def state_of(worker: RelayWorker, process: ProcessState) -> RelayState:
         counts_failed=counter.failed,
         body_bytes=sum(each.body_budget.bytes_taken for each in snapshots),
         tap_bytes=worker.tap_budget.bytes_taken,
+        replay_bytes=worker.kept.bytes_taken,
+        replays={event: worker.kept.events[event] for event in worker.kept.EVENTS},
         pools=_pools(worker),
         headroom=worker.headroom.known(time.monotonic_ns(), time.time_ns() / 1e9),
         has_journal=books.has_journal,

@@ -29,12 +29,14 @@ from taximeter.relay._exchange import Exchange
 from taximeter.relay._headroom import HeadroomBook
 from taximeter.relay._identity import IdentityHeaders
 from taximeter.relay._journal_start import Begun, JournalStart, NoJournal
+from taximeter.relay._kept_answers import KeptAnswers
 from taximeter.relay._known import KnownHeads
 from taximeter.relay._money import Money, counts_money
 from taximeter.relay._policy import policy_of
 from taximeter.relay._pressure import look_at_pressure
 from taximeter.relay._request import Request
 from taximeter.relay._routing import Routes
+from taximeter.relay._seen_calls import SeenCalls
 from taximeter.relay._shared import Shared, warn_if_apart
 from taximeter.relay._state import LoopLag, state_of
 from taximeter.relay._upstream import IDLE_SECONDS_MAX, Upstream, upstreams_of
@@ -113,6 +115,8 @@ class RelayWorker:
         """Connections closed at once, because there were too many."""
         self.draining = False
         self.headroom = HeadroomBook()
+        self.kept = KeptAnswers(settings.replay)
+        self.seen = SeenCalls()
         self.loop_lag = LoopLag(self.loop)
         self.counter = Counter(settings.data_dir)
         self._background: set[asyncio.Task[None]] = set()
@@ -171,6 +175,7 @@ class RelayWorker:
         self._retired.append(self.snapshot)
         self.snapshot = Snapshot.of(settings, self.keys)
         self.admission.apply(policy_of(settings, self.keys))
+        self.kept.apply(settings.replay)
         self.carried.begin()
         if self.number == 0:
             warn_if_apart(settings, self.admission.admission.policy)
@@ -239,6 +244,8 @@ class RelayWorker:
                 relay.write_idle_seconds_max,
             )
         self.snapshot.heads.tick(moment)
+        self.kept.tick(now)
+        self.seen.tick(now)
         idle_since = time.monotonic() - IDLE_SECONDS_MAX
         for snapshot in self.snapshots:
             for upstream in snapshot.upstreams.values():

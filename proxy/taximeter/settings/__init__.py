@@ -12,7 +12,7 @@ from taximeter.settings._kinds import Section
 from taximeter.settings._load import ENVIRONMENT_PREFIX, find_file, load, read_document
 from taximeter.settings._model import Settings
 from taximeter.settings._price import OwnPrice
-from taximeter.settings._rooms import Identity, Journal, Log, Recorder, Relay
+from taximeter.settings._rooms import Identity, Journal, Log, Recorder, Relay, Replay
 from taximeter.settings._signals import LatencyBudget, Metrics, Otlp
 from taximeter.settings._tiers import Budget, Redis, Shared, Team, Tier, User, person_name
 from taximeter.settings._upstream import Dialect, Timeouts, Tls, Upstream, guess_dialect
@@ -38,6 +38,7 @@ __all__ = [
     "Recorder",
     "Redis",
     "Relay",
+    "Replay",
     "Retry",
     "Section",
     "Settings",

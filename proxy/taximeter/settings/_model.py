@@ -28,7 +28,7 @@ from taximeter.settings._admission import wrong_fallbacks
 from taximeter.settings._errors import Contradiction, Problem, SettingsError
 from taximeter.settings._kinds import Section, number
 from taximeter.settings._price import OwnPrice
-from taximeter.settings._rooms import Identity, Journal, Log, Recorder, Relay
+from taximeter.settings._rooms import Identity, Journal, Log, Recorder, Relay, Replay
 from taximeter.settings._signals import LatencyBudget, Metrics, Otlp
 from taximeter.settings._tiers import (
     DEFAULT_TIER,
@@ -136,6 +136,9 @@ class Settings(Section):
     )
     identity: Identity = Field(Identity(), description="Headers that say who calls.")
     relay: Relay = Field(Relay(), description="Bounds of the data plane.")
+    replay: Replay = Field(
+        Replay(), description="Answers kept for clients that ask again with the same key."
+    )
     journal: Journal = Field(Journal(), description="The local record of every call.")
     recorder: Recorder = Field(Recorder(), description="The process that fills the ledger.")
     metrics: Metrics = Field(Metrics(), description="How much `/metrics` tells apart.")

@@ -90,6 +90,38 @@ class Relay(Section):
         return self
 
 
+class Replay(Section):
+    """Answers kept for clients that ask again with the same `Idempotency-Key`.
+
+    They are content: kept in a worker's memory, written nowhere, and each worker has its own.
+    """
+
+    enabled: bool = Field(
+        False,
+        description=(
+            "Keep whole answers of status 2xx to calls with an `Idempotency-Key`, in memory, and "
+            "give them again instead of asking the upstream twice."
+        ),
+    )
+    seconds: Seconds = Field(600, description="That an answer is kept, from its end on.")
+    answers_max: Count = Field(
+        10_000, description="Answers that a worker keeps; at the bound the oldest goes."
+    )
+    answer_bytes_max: Bytes = Field(
+        MEBI, description="Longest answer that is kept; a longer one is passed on and not kept."
+    )
+    bytes_max: Bytes = Field(
+        64 * MEBI,
+        description="Most memory of a worker for kept answers; at the bound the oldest goes.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Replay:
+        if self.bytes_max < self.answer_bytes_max:
+            raise ValueError("bytes_max must be at least answer_bytes_max")
+        return self
+
+
 class Journal(Section):
     """The local record of every call, which the ledger is made from."""
 
