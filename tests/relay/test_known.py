@@ -10,8 +10,8 @@ import pytest
 from taximeter.call import Closed
 from taximeter.relay._intake import Intake
 from taximeter.relay._known import GENERATION_SECONDS, HEADS_MAX, KnownHeads, cut
-from tests.relay.bench import bench, fields_of
-from tests.relay.test_client_bytes import INNER, POST, REFUSED
+from tests.hostile._refused import INNER, POST
+from tests.relay.bench import bench
 
 FIELDS = b"Authorization: Bearer sk-known\r\nX-Stainless-Retry-Count: 0\r\n"
 TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -136,25 +136,6 @@ async def test_requests_sent_ahead_of_a_known_one_are_answered_in_turn(tmp_path:
         received = b"".join(bytes(line.received) for line in made.lines)
         assert received.index(b"first") < received.index(b"second") < received.index(b"third")
         assert received.count(b"GET /v1/smuggled") == 1
-
-
-@pytest.mark.parametrize("name", REFUSED)
-async def test_a_known_head_opens_no_door(tmp_path: Path, name: str) -> None:
-    """H1: what is refused on a new connection is refused behind a head that is known, too."""
-    async with bench(tmp_path) as made:
-        client = await made.client()
-        for _ in range(2):
-            await client.say(POST + b"Content-Length: 5\r\n\r\nhello")
-            assert (await client.answer())[0] == 200
-        before = len(made.lines[0].received)
-        await client.say(REFUSED[name])
-        heard = await client.rest()
-        assert heard[:10] == b"HTTP/1.1 4" or heard[:12] == b"HTTP/1.1 505"
-        assert heard.count(b"x-taximeter-error") == 1, "more than one answer"
-        assert fields_of(heard.partition(b"\r\n\r\n")[0] + b"\r\n\r\n")[b"connection"] == [b"close"]
-        sent = b"".join(bytes(line.received) for line in made.lines)[before:]
-        assert b"smuggled" not in sent
-        assert not sent or not sent.endswith(b"0\r\n\r\n")
 
 
 async def test_an_answer_before_the_end_of_a_known_body_ends_the_connection(

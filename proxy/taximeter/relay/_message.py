@@ -53,15 +53,11 @@ class Message:
 
     @property
     def wants_websocket(self) -> bool:
-        """Whether it asks for the one upgrade that is passed on."""
-        return (
-            self.upgrade
-            and self.method == b"GET"
-            and any(
-                name.lower() == b"upgrade" and value.strip().lower() == b"websocket"
-                for name, value in self.fields
-            )
-        )
+        """Whether it asks for the one upgrade that is passed on, and for no other beside it."""
+        if not self.upgrade or self.method != b"GET":
+            return False
+        asked = [value for name, value in self.fields if name.lower() == b"upgrade"]
+        return len(asked) == 1 and asked[0].strip().lower() == b"websocket"
 
     def _wrong(self, version: str, head_bytes: int, head_bytes_max: int) -> Refused | None:
         if version not in ("1.1", "1.0"):
