@@ -76,3 +76,16 @@ def test_a_window_that_is_over_begins_at_nothing() -> None:
     watch.look(book, 0, WALL)
     day = 86400 * 1_000_000_000
     assert [used.spent for used in watch.look(book, day, WALL + day)] == [0]
+
+
+def test_what_is_heard_from_elsewhere_is_shown_and_bounded() -> None:
+    """H8: a sum told by another store takes the place of the one before; so many are kept."""
+    policy = Policy(tiers={"default": TIER})
+    book, watch = Book(accounts_max=2), PurseWatch()
+    for number, user in enumerate(("a", "b", "c", "a")):
+        (purse,) = resolve(policy, Request(upstream="up", user=user, input_tokens=1)).purses
+        start_ns = book.standing(purse, 0, WALL).start_ns
+        window = book.hear(purse, start_ns, 100 + number)
+        window.spent += 5
+    assert seen(watch, book) == [("a", 108), ("b", 106)]
+    assert book.overflowed == 1

@@ -21,9 +21,11 @@ from taximeter.admission import (
     Tier,
     Upstream,
     Wait,
+    resolve,
 )
 from taximeter.live import AdmissionState
 from taximeter.relay._admission_state import BREAKERS_MAX, admission_state
+from taximeter.shared_state import RedisStore
 
 SECOND = 1_000_000_000
 WALL = 1_800_000_000 * SECOND
@@ -166,6 +168,18 @@ def test_a_budget_tells_spent_reserved_and_refused() -> None:
     admission.arrive(request(input_tokens=990), 2, WALL)
     money = next(each for each in state(admission).budgets if not each.of_tokens)
     assert (money.spent, money.reserved, money.refused) == (6 * 10**10, 0, 1)
+
+
+def test_a_budget_that_is_kept_in_redis_is_told_of_as_it_was_heard() -> None:
+    """What all workers have spent is shown; a budget that nothing was heard of is not."""
+    policy = Policy(tiers={"default": Tier(budgets=(Budget(pico=10**12, per="day"),))})
+    store = RedisStore(0.5)
+    admission = Admission(policy, lambda: 0.5, store)
+    assert state(admission).budgets == []
+    (purse,) = resolve(policy, request()).purses
+    store.book.hear(purse, store.book.standing(purse, SECOND, WALL + SECOND).start_ns, 700)
+    (money,) = state(admission).budgets
+    assert (money.scope, money.holder, money.limit, money.spent) == ("user", "alice", 10**12, 700)
 
 
 def test_pressure_is_told_by_its_level() -> None:

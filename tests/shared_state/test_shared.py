@@ -18,10 +18,11 @@ from taximeter.admission import (
     MemoryStore,
     Need,
     Over,
+    PurseWatch,
     Spent,
     State,
 )
-from taximeter.shared_state import Scripts
+from taximeter.shared_state import RedisStore, Scripts
 from tests.shared_state.hands import hands, plan_of, policy_of, until, worker
 
 NOTHING_SENT = Spent(sent=False)
@@ -218,3 +219,43 @@ async def test_a_breaker_that_opens_opens_for_all(redis_url: str) -> None:
         await until(lambda: theirs.try_pass(time.monotonic_ns()) is not None)
         assert 0.5 < time.monotonic() - opened < 1.2
         assert theirs.state is State.HALF_OPEN
+
+
+async def test_budgets_can_be_watched_by_every_worker_that_uses_them(redis_url: str) -> None:
+    """A worker shows what all have spent, as it heard last, and what it spent itself since."""
+    plan = plan_of(budgets=(Budget(pico=100),))
+    async with hands(redis_url) as one, hands(redis_url) as other:
+        need, found = await one.admit(plan, pico=30)
+        assert isinstance(found, Admitted)
+        assert seen(one.store) == [(0, 30, 0)]
+        one.settle(plan, need, found, Spent(tokens=1, pico=20))
+        await one.sent()
+        assert seen(one.store) == [(20, 0, 0)]
+        assert seen(other.store) == []
+        need, found = await other.admit(plan, pico=50)
+        assert isinstance(found, Admitted)
+        assert seen(other.store) == [(20, 50, 0)]
+        _, over = await one.admit(plan, pico=40)
+        assert isinstance(over, Over)
+        assert seen(one.store) == [(20, 0, 1)]
+        other.settle(plan, need, found, Spent(tokens=1, pico=50))
+        assert seen(other.store) == [(70, 0, 0)]
+
+
+async def test_a_budget_that_is_spent_is_seen_by_who_comes_too_late(redis_url: str) -> None:
+    """A worker whose first call of a budget is refused shows it as used up, and the refusal."""
+    plan = plan_of(budgets=(Budget(pico=100),))
+    async with hands(redis_url) as one, hands(redis_url) as other:
+        need, found = await one.admit(plan, pico=100)
+        assert isinstance(found, Admitted)
+        one.settle(plan, need, found, Spent(tokens=1, pico=100))
+        await one.sent()
+        _, over = await other.admit(plan, pico=1)
+        assert isinstance(over, Over)
+        assert seen(other.store) == [(100, 0, 1)]
+
+
+def seen(store: RedisStore) -> list[tuple[int, int, int]]:
+    """Give what is shown of each budget: spent, reserved, calls refused."""
+    shown = PurseWatch().look(store.book, time.monotonic_ns(), time.time_ns())
+    return [(used.spent, used.reserved, used.refused) for used in shown]

@@ -127,7 +127,7 @@ class Book:
             elif pico is not None:
                 amount = pico
             elif purse.refuse_unpriced:
-                self._refused(purse)
+                self.refused(purse)
                 return Over(purse, end_ns - wall_ns, unpriced=True)
             else:
                 amount = 0
@@ -135,7 +135,7 @@ class Book:
             # A budget that is all used up lets nothing more in, free or unpriced alike.
             if used + amount > purse.limit or used >= purse.limit:
                 if purse.hard:
-                    self._refused(purse)
+                    self.refused(purse)
                     return Over(purse, end_ns - wall_ns)
                 soft_over = (*soft_over, purse.name)
             parts.append((purse, window, amount))
@@ -151,7 +151,22 @@ class Book:
             true = tokens if purse.of_tokens else pico
             window.spent += amount if true is None else true
 
-    def _refused(self, purse: Purse) -> None:
+    def hear(self, purse: Purse, start_ns: int, spent: int) -> Window:
+        """Take in what a purse has spent in all, where that is kept elsewhere.
+
+        Gives the window, for what is reserved and spent from here on. Beyond the bound that is one
+        which nobody looks at: here nothing is decided by it.
+        """
+        if purse.key not in self._accounts and len(self._accounts) >= self._accounts_max:
+            self.overflowed += 1
+            return Window(start_ns, spent)
+        window = self._window(purse.key, purse.name, purse.per, start_ns)
+        window.spent = spent
+        self._accounts[purse.key].purse = purse
+        return window
+
+    def refused(self, purse: Purse) -> None:
+        """Count a call that a purse had no room for."""
         account = self._accounts.get(purse.key)
         if account is not None:
             account.refused += 1

@@ -38,7 +38,7 @@ def admission_state(
     for (upstream, _), gate in admission.gates().items():
         gates.setdefault(upstream, []).append(gate)
     store = admission.store
-    book = store.book if isinstance(store, MemoryStore) else None
+    book = store.book if isinstance(store, MemoryStore | RedisStore) else None
     overflowed = {**admission.overflowed(), "budgets": 0 if book is None else book.overflowed}
     return AdmissionState(
         queues={

@@ -77,11 +77,6 @@ class Local:
         rates = self._share_of(plan).rates
         self._memory.rates.settle(rates, need, tokens, int(spent.sent), now_ns)
 
-    def settle_hold(self, hold: Hold, spent: Spent) -> None:
-        """Give back what was reserved here, and book what was spent."""
-        tokens, pico = (spent.tokens, spent.pico) if spent.sent else (0, 0)
-        self._memory.book.settle(hold, tokens, pico)
-
     def charge(self, plan: Plan, now_ns: int) -> None:
         """Count one more request."""
         self._memory.rates.charge(self._share_of(plan).rates, now_ns)

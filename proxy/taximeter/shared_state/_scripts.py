@@ -130,7 +130,7 @@ for i = 1, purses do
   end
   if used + amount > limit or used >= limit then
     if hard == '1' then
-      return {1, i, stop * 1000000 - now}
+      return {1, i, stop * 1000000 - now, start, found.spent or '0'}
     end
     soft[#soft + 1] = i
   end

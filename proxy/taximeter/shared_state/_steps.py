@@ -81,7 +81,7 @@ class Ask:
 
     def over(self, answer: Sequence[int]) -> Over:
         """Read the answer that a budget has too little left, or cannot count an unknown price."""
-        kind, place, resets_us = answer
+        kind, place, resets_us = answer[:3]
         return Over(self.plan.purses[place - 1], resets_us * 1000, unpriced=kind == 2)
 
     def short_of(self, answer: Sequence[int]) -> Short | None:

@@ -30,12 +30,14 @@ from typing import Any
 from taximeter.admission import (
     PENDING,
     Admitted,
+    Book,
     CircuitBreaker,
     Hold,
     Need,
     Over,
     Pending,
     Plan,
+    Purse,
     Short,
     Spent,
     Ticket,
@@ -80,12 +82,6 @@ class SharedStats:
     """Times that a full limit was not asked for again, being known to be full."""
 
 
-class _RemoteHold(Hold):
-    """A reservation that Redis has given."""
-
-    __slots__ = ()
-
-
 class RedisStore:
     """Keeps counts in Redis, for as many workers and machines as there are."""
 
@@ -98,6 +94,9 @@ class RedisStore:
         """Called when there is something to send."""
         self.tell: Callable[[Ticket, Admitted | Over | Short | None], None] = _nobody_told
         self.breakers: Callable[[], Mapping[tuple[str, str], CircuitBreaker]] = dict
+        self.book = Book()
+        """Budgets as Redis told of them last, for whoever watches: nothing is decided by it. While
+        there is no line, its figures stand still but for calls that were let go before."""
         self._local = Local(share)
         self._queue: deque[Step] = deque()
         self._tight = Tight()
@@ -164,8 +163,8 @@ class RedisStore:
             key = window_key(purse, window.start_ns // SECOND_NS)
             booked = reserved if true is None else true
             windows.append((key, min(reserved, AMOUNT_MAX), min(booked, AMOUNT_MAX)))
-        if hold.parts and not isinstance(hold, _RemoteHold):
-            self._local.settle_hold(hold, spent if is_spent else Spent(sent=False))
+            window.reserved -= reserved  # whoever let it go: `book`, or this process' share
+            window.spent += booked
         hold.parts = []
         rates: list[tuple[str, int, int, int]] = []
         slots: list[str] = []
@@ -202,7 +201,7 @@ class RedisStore:
     def sweep(self, now_ns: int, wall_ns: int) -> int:
         """Forget what is the same as if it had never been."""
         self._tight.sweep(now_ns)
-        return self._local.sweep(now_ns, wall_ns)
+        return self._local.sweep(now_ns, wall_ns) + self.book.sweep(now_ns, wall_ns)
 
     def in_use(self, key: str) -> int:
         """Give how many slots of a key calls of this worker hold."""
@@ -314,11 +313,17 @@ class RedisStore:
             self._took(ask, decided.taken)
         if isinstance(decided.found, Admitted):
             self._holdings.reserved(decided.found.hold)
+        elif isinstance(decided.found, Over):
+            self.book.refused(decided.found.purse)
         return decided.found
 
     def _read(self, ask: Ask, answer: Sequence[Any], now_ns: int) -> Admitted | Over | Short | None:
         if answer[0]:
-            return ask.over(answer)
+            over = ask.over(answer)
+            if not over.unpriced:
+                self._hear(over.purse, *answer[3:])
+            self.book.refused(over.purse)
+            return over
         _, starts, spents, soft, taken = answer
         short = ask.short_of(taken)
         if short is not None:
@@ -331,11 +336,17 @@ class RedisStore:
             return short
         parts = []
         for purse, start, spent in zip(ask.plan.purses, starts, spents, strict=False):
-            self._local.heard(purse, start, int(spent))
-            parts.append((purse, Window(start * SECOND_NS), ask.amount(purse) or 0))
-        hold = _RemoteHold(parts, tuple(ask.plan.purses[each - 1].name for each in soft))
+            window, amount = self._hear(purse, start, spent), ask.amount(purse) or 0
+            window.reserved += amount
+            parts.append((purse, window, amount))
+        hold = Hold(parts, tuple(ask.plan.purses[each - 1].name for each in soft))
         self._holdings.reserved(hold)
         return Admitted(hold, bool(taken) and short is None, short or ask.short)
+
+    def _hear(self, purse: Purse, start: int, spent: bytes) -> Window:
+        """Take in what all workers have spent of a purse: where its window begins, and the sum."""
+        self._local.heard(purse, start, int(spent))
+        return self.book.hear(purse, start * SECOND_NS, int(spent))
 
     def _took(self, ask: Ask, here: Need | None) -> None:
         self._taken[ask.need] = here
