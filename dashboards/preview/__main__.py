@@ -12,8 +12,9 @@ from typing import Any
 
 from dashboards.kit import compose
 from dashboards.preview._frames import Asker
+from dashboards.preview._history import DAYS
 from dashboards.preview._page import WIDTH, page
-from dashboards.preview._run import HISTORY_DAYS, Run, live_run
+from dashboards.preview._run import Run, live_run
 from dashboards.preview._values import Span
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -63,7 +64,7 @@ def _span(run: Run, board: dict[str, Any], panel: dict[str, Any]) -> Span:
     """Give the time a panel shows: the run, or for the ledger's exact sums what came before too."""
     asks_ledger = any("rawSql" in target for target in panel.get("targets", []))
     if asks_ledger and board["time"]["from"] == "now-30d":
-        return Span(run.until - HISTORY_DAYS * 86_400, run.until)
+        return Span(run.until - DAYS * 86_400, run.until)
     return Span(run.since, run.until, step=max(1, (run.until - run.since) // 120))
 
 

@@ -17,7 +17,7 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -149,6 +149,8 @@ class Stack:
         thresholds: Mapping[str, Any] | None = None,
         channels: Mapping[str, Any] | None = None,
         token: str | None = None,
+        also: Sequence[int] = (),
+        scrape_seconds: float = SCRAPE_SECONDS,
     ) -> None:
         """Make it.
 
@@ -158,11 +160,15 @@ class Stack:
             thresholds: those that differ from what ships.
             channels: more of them, as in channels.yaml.
             token: what the console asks for.
+            also: ports of further consoles to be scraped.
+            scrape_seconds: between two scrapes, and the longest that one may take.
         """
         self._folder = folder
         self._channels = channels or {}
         self._token = token
         self._target_port = target_port
+        self._also = also
+        self._scrape_seconds = scrape_seconds
         self._thresholds = thresholds
         self._processes: list[subprocess.Popen[bytes]] = []
         self.receiver = Receiver()
@@ -189,6 +195,7 @@ class Stack:
                 f"--storage.tsdb.path={self._folder / 'tsdb'}",
                 f"--web.listen-address=127.0.0.1:{self.prometheus_port}",
                 "--rules.alert.resend-delay=1s",
+                "--enable-feature=exemplar-storage",
                 "--log.level=warn",
                 port=self.prometheus_port,
             )
@@ -283,8 +290,9 @@ class Stack:
         rules.mkdir()
         for group in groups:
             (rules / f"{group.name}.yml").write_text(rules_text(group), encoding="utf-8")
-        every = f"{int(SCRAPE_SECONDS * 1000)}ms"
-        target = {"targets": [f"127.0.0.1:{self._target_port}"]}
+        every = f"{int(self._scrape_seconds * 1000)}ms"
+        ports = (self._target_port, *self._also)
+        target = {"targets": [f"127.0.0.1:{port}" for port in ports]}
         sent_to = {"static_configs": [{"targets": [f"127.0.0.1:{self.alertmanager_port}"]}]}
         job: dict[str, Any] = {"job_name": "taximeter", "static_configs": [target]}
         if self._token is not None:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dashboards.kit import metrics_of
-from dashboards.kit._planned import planned_names
-from dashboards.kit._queries import defaults_of
-from dashboards.preview._frames import Asker, Frames, Series, _merged
+from dashboards.preview._frames import Frames, Series, _merged
 from dashboards.preview._page import page
-from dashboards.preview._run import live_run
 from dashboards.preview._units import text_of
 from dashboards.preview._values import Span, fill_promql, fill_sql
 
@@ -82,67 +77,3 @@ def test_every_panel_of_every_board_can_be_drawn(boards: Boards) -> None:
             assert height > 500
             assert "<script>" not in text
             assert "<oops>" not in text
-
-
-@pytest.mark.timeout(180)
-def test_a_live_run_answers_what_the_boards_ask(boards: Boards, tmp_path: Path) -> None:
-    """Real Prometheus and real PostgreSQL take every query, and no panel is empty but for a reason.
-
-    Reasons are: the metric is planned, or nothing of the kind happened in a few seconds.
-    """
-    empty: list[str] = []
-    with live_run(tmp_path, seconds=8) as run:
-        asker = Asker(run.prometheus_url, run.ledger)
-        for board in boards.values():
-            for top in board["panels"]:
-                for panel in (top, *top.get("panels", [])):
-                    asks_ledger = "rawSql" in str(panel.get("targets"))
-                    since = run.until - 90_000 if asks_ledger else run.since
-                    frames = asker.ask(board, panel, Span(since, run.until, step=1), {})
-                    assert frames.failed == [], panel["title"]
-                    if "targets" in panel and not _has_figures(frames) and not _waits(board, panel):
-                        empty.append(panel["title"])
-    unexpected = sorted(set(empty) - _QUIET)
-    assert not unexpected, unexpected
-
-
-_QUIET = {
-    "Counts shared",  # the run has no Redis, and one worker
-    "Redis too late",
-    "Decided by own share",
-    "Fallbacks",
-    "Who meets our limits",
-    "Retries by reason",
-    "Retries per call",
-    "Timeouts",
-    "429 and 5xx",
-    "Rate limited",
-    "Calls waiting for a connection",
-    "Failed calls by upstream and model",
-    "Slow first tokens by upstream and model",
-    "Books up to date",
-    "Time to first token by model, p95",
-    "Burn now",
-    "Burn by span",
-    "Errors",
-    "Noted about calls",
-    "Cost of calls that did not complete",
-    "What failed, and cost",
-}
-"""May be without figures after a few seconds: nothing of the kind may have happened yet."""
-
-
-def _has_figures(frames: Frames) -> bool:
-    return bool(frames.rows) or any(series.points for series in frames.series)
-
-
-def _waits(board: dict[str, Any], panel: dict[str, Any]) -> bool:
-    """Tell whether a panel shows a part that is still to be built."""
-    values = defaults_of(board["templating"]["list"])
-    names = {
-        name.removesuffix("_bucket")
-        for target in panel["targets"]
-        if "expr" in target
-        for name in metrics_of(target["expr"], values)
-    }
-    return bool(names & planned_names())
