@@ -41,7 +41,6 @@ FAULTS = (
     Script(usage_missing=True),
     Script(encoding="gzip", encoding_forced=True),
 )
-OUTCOMES = checkers.OUTCOMES_OF_GOOD_CALLS | {"truncated"}
 
 
 class Watch:
@@ -138,7 +137,7 @@ def test_a_mix_of_faults_leaves_everything_flat(
                 tally.add(f"soak {what}", count)
             checkers.closes_once(rows)
             checkers.booked_as_seen(seen, rows, arrived=0)
-            checkers.outcomes_within(rows, OUTCOMES)
+            checkers.outcomes_within(rows, checkers.OUTCOMES)
             checkers.sums_agree(meter.ledger)
             shown = Exposition.of(meter.console_url)
             checkers.ledger_is_metrics(rows, shown)

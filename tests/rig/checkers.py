@@ -28,6 +28,9 @@ Row = Mapping[str, Any]
 OUTCOMES_OF_GOOD_CALLS = frozenset(
     {"completed", "interrupted", "cancelled", "abandoned", "upstream_error"}
 )
+"""Where every upstream answers well, and anything else may go wrong."""
+OUTCOMES = OUTCOMES_OF_GOOD_CALLS | {"truncated"}
+"""Where upstreams break off, too."""
 
 
 class Answer(Protocol):

@@ -13,7 +13,7 @@ import os
 import sys
 from typing import TypeVar
 
-Amount = TypeVar("Amount", int, float)
+Amount = TypeVar("Amount")
 
 minutes: float | None = None
 """Of a soak; None in the quick form. Set before anything is collected."""

@@ -48,6 +48,25 @@ PLAIN: dict[str, Any] = {
 """For an upstream where a test looks at one attempt of each call, however that comes out."""
 
 
+def read_rows(ledger: Path) -> list[dict[str, Any]]:
+    """Give an SQLite ledger's calls, oldest first, by column; JSON columns as their values."""
+    if not ledger.exists():
+        return []
+    with contextlib.closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as base:
+        base.row_factory = sqlite3.Row
+        try:
+            found = [dict(row) for row in base.execute("SELECT * FROM calls ORDER BY id")]
+        except sqlite3.OperationalError:  # the recorder has not made the table yet
+            return []
+    for row in found:
+        if isinstance(row["id"], bytes):
+            row["id"] = str(uuid.UUID(bytes=row["id"]))
+        for name in ("tags", "usage_more", "facts", "gaps", "price_variant"):
+            if row[name] is not None:
+                row[name] = json.loads(row[name])
+    return found
+
+
 class Taximeter:
     """`taximeter serve` with upstreams and further settings, in a folder of its own.
 
@@ -168,21 +187,7 @@ class Taximeter:
 
     def rows(self) -> list[dict[str, Any]]:
         """Give the ledger's calls, oldest first, by column; JSON columns as their values."""
-        if not self.ledger.exists():
-            return []
-        with contextlib.closing(sqlite3.connect(f"file:{self.ledger}?mode=ro", uri=True)) as base:
-            base.row_factory = sqlite3.Row
-            try:
-                found = [dict(row) for row in base.execute("SELECT * FROM calls ORDER BY id")]
-            except sqlite3.OperationalError:  # the recorder has not made the table yet
-                return []
-        for row in found:
-            if isinstance(row["id"], bytes):
-                row["id"] = str(uuid.UUID(bytes=row["id"]))
-            for name in ("tags", "usage_more", "facts", "gaps", "price_variant"):
-                if row[name] is not None:
-                    row[name] = json.loads(row[name])
-        return found
+        return read_rows(self.ledger)
 
     def booked(
         self, count: int, *, since_ns: int = 0, seconds: float = BOOK_SECONDS_MAX
