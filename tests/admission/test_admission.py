@@ -1,4 +1,4 @@
-"""The facade: calls come, wait, are tried, end. O2, O3, O4, O5 and O7 where all parts meet."""
+"""The facade: calls come, wait, go and end. O2, O5, O6 and O7 where all parts meet."""
 
 from __future__ import annotations
 
@@ -6,123 +6,36 @@ import gc
 import random
 import weakref
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from taximeter.admission import (
-    PENDING,
     Adaptive,
     Admission,
-    Admitted,
-    Again,
     Answer,
     Breaker,
     Budget,
-    Effect,
     Go,
     Level,
     Limits,
-    MemoryStore,
-    Need,
-    Over,
-    Pending,
-    Plan,
     Policy,
     Queue,
     Reason,
     Refuse,
     Request,
     Retry,
-    Short,
     Spent,
-    State,
-    Stop,
     Ticket,
     Tier,
     Upstream,
     User,
-    Verdict,
     Wait,
 )
 from taximeter.admission._routes import ROUTES_MAX
 from taximeter.admission._words import RETRIABLE, STATUS
-
-SECOND_NS = 10**9
-WALL_NS = 1_800_000_000 * SECOND_NS
-SPENT = Spent(tokens=20, output_tokens=10, pico=20)
-
-
-class Rig:
-    """An admission with a clock of its own."""
-
-    def __init__(self, upstream: Upstream | None = None, **policy: object) -> None:
-        upstream = upstream or Upstream(adaptive=None)
-        self.store = MemoryStore()
-        self.admission = Admission(
-            Policy(upstreams={"up": upstream}, **policy),  # type: ignore[arg-type]
-            random.Random(1).random,
-            self.store,
-        )
-        self.now_ns = 0
-
-    @property
-    def wall_ns(self) -> int:
-        return WALL_NS + self.now_ns
-
-    def arrive(self, user: str = "u", **more: object) -> Verdict:
-        fields = {
-            "upstream": "up",
-            "input_tokens": 10,
-            "output_tokens_max": 10,
-            "input_pico": 1,
-            "output_pico": 1,
-        } | more
-        return self.admission.arrive(
-            Request(user=user, **fields),  # type: ignore[arg-type]
-            self.now_ns,
-            self.wall_ns,
-        )
-
-    def go(self, user: str = "u", **more: object) -> Ticket:
-        verdict = self.arrive(user, **more)
-        assert isinstance(verdict, Go)
-        return verdict.ticket
-
-    def wait(self, user: str = "u", **more: object) -> Ticket:
-        verdict = self.arrive(user, **more)
-        assert isinstance(verdict, Wait)
-        return verdict.ticket
-
-    def refuse(self, user: str = "u", **more: object) -> Refuse:
-        verdict = self.arrive(user, **more)
-        assert isinstance(verdict, Refuse)
-        return verdict
-
-    def hear(self, ticket: Ticket, status: int | None, **more: object) -> Again | Stop | None:
-        answer = Answer(status=status, **more)  # type: ignore[arg-type]
-        heard = self.admission.heard(ticket, answer, self.now_ns, self.wall_ns)
-        return heard.again or heard.stop
-
-    def settle(self, ticket: Ticket, spent: Spent = SPENT) -> list[Ticket]:
-        effects = self.admission.settle(ticket, spent, self.now_ns)
-        assert all(isinstance(effect, Go) for effect in effects)
-        return [effect.ticket for effect in effects if effect.ticket is not None]
-
-    def tick(self, seconds: float = 0.0) -> list[Go | Refuse]:
-        self.now_ns += int(seconds * SECOND_NS)
-        return self.admission.tick(self.now_ns, self.wall_ns)
-
-
-def slots(count: int, **more: object) -> Upstream:
-    """Give an upstream with so many slots and nothing found out."""
-    return Upstream(limits=Limits(concurrency=count), **more)  # type: ignore[arg-type]
-
-
-# Slots, limits, the queue ---------------------------------------------------------------------
+from tests.admission.rig import SECOND_NS, SPENT, WALL_NS, LateStore, Rig, slots
 
 
 def test_o7_a_slot_is_held_to_the_last_byte() -> None:
@@ -309,251 +222,6 @@ def test_o6_levels_of_pressure_act() -> None:
     assert rig.settle(going) == []
 
 
-# Context, budgets -----------------------------------------------------------------------------
-
-
-def test_input_beyond_the_tiers_is_refused() -> None:
-    """400, and no sense in trying again."""
-    rig = Rig(tiers={"default": Tier(input_tokens_max=100)})
-    rig.go(input_tokens=100)
-    refused = rig.refuse(input_tokens=101)
-    assert (refused.reason, refused.status) == (Reason.INPUT_TOO_LONG, 400)
-    assert not refused.should_retry
-
-
-@pytest.mark.parametrize(
-    ("asked", "sent"), [(None, 1000), (5000, 1000), (1000, None), (10, None), (0, None)]
-)
-def test_output_beyond_the_tiers_is_clamped(asked: int | None, sent: int | None) -> None:
-    """A cap too high is lowered, a missing one added, one within bounds left alone."""
-    rig = Rig(tiers={"default": Tier(output_tokens_max=1000)})
-    verdict = rig.arrive(output_tokens_max=asked)
-    assert isinstance(verdict, Go)
-    assert verdict.output_tokens_max == sent
-
-
-def test_output_beyond_the_tiers_is_refused_where_set() -> None:
-    """A cap too high is an error; a missing one is still added."""
-    rig = Rig(tiers={"default": Tier(output_tokens_max=1000, output_over="refuse")})
-    assert rig.refuse(output_tokens_max=1001).reason is Reason.OUTPUT_TOO_LONG
-    verdict = rig.arrive(output_tokens_max=None)
-    assert isinstance(verdict, Go)
-    assert verdict.output_tokens_max == 1000
-
-
-def test_o5_a_hard_budget_refuses_what_may_pass_it() -> None:
-    """O5: worst case reserved, true cost booked, 402 that says not to retry."""
-    rig = Rig(tiers={"default": Tier(budgets=(Budget(pico=50),))})
-    first, _ = rig.go(), rig.go()
-    refused = rig.refuse()
-    assert (refused.reason, refused.status) == (Reason.BUDGET_EXCEEDED, 402)
-    assert refused.by == "user.usd_per_day"
-    assert not refused.should_retry
-    rig.settle(first, Spent(tokens=12, output_tokens=2, pico=5))
-    rig.go()
-    rig.go("other")
-
-
-def test_o5_budgets_stand_over_user_team_key_and_tier() -> None:
-    """O5: whichever has too little refuses, and nothing is reserved of the others."""
-    rig = Rig(
-        tiers={"default": Tier(budgets_shared=(Budget(tokens=100),))},
-        teams={"team": (Budget(pico=30),)},
-        keys={"key": (Budget(pico=30, per="hour"),)},
-    )
-    ticket = rig.go(team="team", key="key")
-    assert rig.refuse("x", team="team").by == "team.usd_per_day"
-    assert rig.refuse("x", key="key").by == "key.usd_per_hour"
-    assert rig.refuse("x", input_tokens=90).by == "tier.tokens_per_day"
-    rig.settle(ticket)
-    assert all(each.reserved == 0 for each in rig.store.book.snapshot())
-
-
-def test_a_soft_budget_and_a_missing_price_are_told() -> None:
-    """Let go, and marked."""
-    rig = Rig(tiers={"default": Tier(budgets=(Budget(pico=5, hard=False),))})
-    verdict = rig.arrive()
-    assert isinstance(verdict, Go)
-    assert verdict.over_budget == ("user.usd_per_day",)
-    assert not verdict.unpriced
-    verdict = rig.arrive(input_pico=None)
-    assert isinstance(verdict, Go)
-    assert verdict.unpriced
-
-
-def test_a_call_that_waits_has_reserved_its_budget_and_returns_it() -> None:
-    """A queue cannot hide a thousand calls from a budget; who leaves pays nothing."""
-    rig = Rig(slots(1), tiers={"default": Tier(budgets=(Budget(pico=40),))})
-    rig.go()
-    waiting = rig.wait()
-    assert rig.refuse().reason is Reason.BUDGET_EXCEEDED
-    rig.admission.leave(waiting, rig.now_ns)
-    rig.wait()
-
-
-def test_what_is_not_known_is_booked_as_reserved() -> None:
-    """No usage is not no cost; nothing sent is."""
-    rig = Rig(tiers={"default": Tier(budgets=(Budget(pico=1000),))})
-    rig.settle(rig.go(), Spent())
-    assert [each.spent for each in rig.store.book.snapshot()] == [20]
-    rig.settle(rig.go(), Spent(sent=False))
-    assert [each.spent for each in rig.store.book.snapshot()] == [20]
-
-
-# Attempts -------------------------------------------------------------------------------------
-
-
-def test_o3_a_further_attempt_waits_for_a_place() -> None:
-    """O3: refused for load, a call does not go again while as many are at the upstream as it can
-    take by what is known now; it asks again, spends no attempt on it, and goes when one has ended.
-    """
-    rig = Rig(Upstream(adaptive=Adaptive(initial=2)))
-    first, second = rig.go(), rig.go()
-    rig.tick(1)
-    for ticket in (first, second):
-        assert isinstance(rig.hear(ticket, 429), Again)
-    (gate,) = rig.admission.gates().values()
-    assert gate.adaptive is not None
-    assert (gate.adaptive.limit, gate.away) == (1, 2)
-    assert rig.admission.resume(first, rig.now_ns) is True
-    for _ in range(5):
-        assert isinstance(rig.admission.resume(second, rig.now_ns), Again)
-    assert second.attempts == 1
-    rig.settle(first)
-    assert rig.admission.resume(second, rig.now_ns) is True
-    rig.settle(second)
-    assert (gate.in_flight, gate.away) == (0, 0)
-
-
-def test_o3_the_wait_for_a_place_ends_with_the_queues() -> None:
-    """After the queue's longest wait it goes all the same: nothing waits without a bound."""
-    rig = Rig(Upstream(adaptive=Adaptive(initial=2), queue=Queue(wait_seconds_max=5)))
-    first, second = rig.go(), rig.go()
-    for ticket in (first, second):
-        assert isinstance(rig.hear(ticket, 429), Again)
-    assert rig.admission.resume(first, rig.now_ns) is True
-    assert isinstance(rig.admission.resume(second, rig.now_ns), Again)
-    rig.tick(5)
-    assert rig.admission.resume(second, rig.now_ns) is True
-
-
-def test_o3_a_failure_is_tried_again_within_its_attempts() -> None:
-    """O3: three attempts, each counted against requests a minute; then it is final."""
-    rig = Rig(Upstream(limits=Limits(requests_per_minute=3), adaptive=None))
-    ticket = rig.go()
-    for _ in range(2):
-        assert isinstance(rig.hear(ticket, 503), Again)
-        assert rig.admission.resume(ticket, rig.now_ns)
-    assert rig.hear(ticket, 503) is Stop.ATTEMPTS_SPENT
-    assert rig.hear(ticket, 503) is None, "each attempt is heard once"
-    rig.settle(ticket)
-    rig.wait()
-
-
-def test_o3_no_money_is_final_and_holds_nobody() -> None:
-    """O3: one account's empty purse is not the upstream's load."""
-    rig = Rig()
-    headers = {"retry-after": "5", "x-should-retry": "true"}
-    stop = rig.hear(rig.go(), 429, code="insufficient_quota", headers=headers)
-    assert stop is Stop.NO_MONEY
-    rig.go()
-
-
-def test_a_429_holds_calls_of_the_same_credential_and_model() -> None:
-    """Others' credentials and other models are not held; those held go when it is over."""
-    rig = Rig()
-    ticket = rig.go(credential="mine", model="m")
-    assert isinstance(rig.hear(ticket, 429, headers={"retry-after": "5"}), Again)
-    held = rig.wait(credential="mine", model="m")
-    rig.go(credential="yours", model="m")
-    rig.go(credential="mine", model="n")
-    assert rig.admission.wake_ns() == 5 * SECOND_NS
-    # One at a time, then more: the first is the call that was refused, still under way.
-    assert rig.tick(5) == []
-    assert rig.settle(ticket) == [held]
-
-
-def test_what_the_upstream_has_left_is_heeded() -> None:
-    """Remaining 0: the next call waits for the first request that comes back."""
-    rig = Rig()
-    headers = {
-        "x-ratelimit-limit-requests": "60",
-        "x-ratelimit-remaining-requests": "0",
-        "x-ratelimit-reset-requests": "60s",
-    }
-    rig.hear(rig.go(), 200, headers=headers)
-    waiting = rig.wait()
-    assert [effect.ticket for effect in rig.tick(1)] == [waiting]
-
-
-def test_o4_a_breaker_opens_for_faults_of_the_upstream_alone() -> None:
-    """O4: ten bad requests open nothing; ten broken connections do, for that model."""
-    rig = Rig(Upstream(adaptive=None, retry=Retry(attempts_max=1)))
-    for status, expected in ((400, State.CLOSED), (429, State.CLOSED), (None, State.OPEN)):
-        for _ in range(10):
-            rig.hear(rig.go(), status, code="x" if status != 429 else "insufficient_quota")
-        (breaker,) = rig.admission.breakers().values()
-        assert breaker.state is expected
-    refused = rig.refuse()
-    assert (refused.reason, refused.status) == (Reason.BREAKER_OPEN, 503)
-    assert refused.retry_after_ns is not None
-    rig.go(model="other")
-
-
-def test_o4_a_probe_whose_client_leaves_is_handed_back() -> None:
-    """O4: no way to end a call leaves a breaker waiting for it."""
-    config = Breaker(calls_min=1, open_seconds=1, probes=1)
-    rig = Rig(slots(1, breaker=config, retry=Retry(attempts_max=1)))
-    first = rig.go()
-    rig.hear(first, None)
-    rig.settle(first)
-    rig.now_ns += 2 * SECOND_NS
-    probe = rig.go()
-    assert rig.refuse().reason is Reason.BREAKER_OPEN
-    rig.settle(probe, Spent(sent=False))
-    probe = rig.go()
-    rig.hear(probe, 200)
-    (breaker,) = rig.admission.breakers().values()
-    assert breaker.state is State.CLOSED
-
-
-def test_o4_those_who_wait_are_told_when_it_opens() -> None:
-    """O4: a queue before a dead upstream fails fast, and a retry under an open breaker too."""
-    config = Breaker(calls_min=1, open_seconds=1)
-    rig = Rig(slots(2, breaker=config))
-    first, second = rig.go(), rig.go()
-    waiting = [rig.wait(), rig.wait()]
-    assert isinstance(rig.hear(first, 502), Again)
-    assert not rig.admission.resume(first, rig.now_ns)
-    effects = rig.admission.settle(second, SPENT, rig.now_ns)
-    assert [effect.ticket for effect in effects] == waiting
-    assert all(
-        isinstance(effect, Refuse) and effect.reason is Reason.BREAKER_OPEN for effect in effects
-    )
-
-
-def test_the_found_limit_holds_calls_and_lets_go_when_it_rises() -> None:
-    """Adaptive concurrency: on where none is set; each credential's own."""
-    rig = Rig(Upstream(adaptive=Adaptive(initial=2)))
-    first = [rig.go(credential="a") for _ in range(2)]
-    waiting = [rig.wait(credential="a") for _ in range(40)]
-    rig.go(credential="b")
-    went: list[Ticket] = []
-    ticket = first[0]
-    for _ in range(31):
-        rig.now_ns += SECOND_NS // 10
-        heard = rig.admission.heard(ticket, Answer(status=200), rig.now_ns, rig.wall_ns)
-        went += [effect.ticket for effect in heard.effects if isinstance(effect, Go)]
-        went += rig.settle(ticket)
-        ticket = went[-1]
-    assert went == waiting[: len(went)]
-    limits = [gate.adaptive.limit for gate in rig.admission.gates().values() if gate.adaptive]
-    assert max(limits) > 2
-
-
-# All of it ------------------------------------------------------------------------------------
-
-
 def test_every_reason_has_a_status_and_a_word_on_retrying() -> None:
     """400 and 402 are never worth another try."""
     assert set(STATUS) == set(Reason)
@@ -615,98 +283,6 @@ def test_names_that_callers_make_up_fill_no_memory() -> None:
     rig.tick(3600)
     assert len(rig.admission._routes.users) == 0
     assert len(rig.store) == 0
-
-
-class LateStore:
-    """A store that is elsewhere: it answers when `flush` is called, in an order of its own."""
-
-    def __init__(self, chance: random.Random) -> None:
-        self.memory = MemoryStore()
-        self.asked: list[tuple[Need, Callable[[], Admitted | Over | Short | None]]] = []
-        self._chance = chance
-
-    def admit(self, plan: Plan, need: Need, *rest: Any) -> Pending:
-        self.asked.append((need, lambda: self.memory.admit(plan, need, *rest)))
-        return PENDING
-
-    def take(self, plan: Plan, need: Need, now_ns: int) -> Pending:
-        self.asked.append((need, lambda: self.memory.take(plan, need, now_ns)))
-        return PENDING
-
-    def settle(self, *rest: Any) -> None:
-        self.memory.settle(*rest)
-
-    def charge(self, plan: Plan, now_ns: int) -> None:
-        self.memory.charge(plan, now_ns)
-
-    def sweep(self, now_ns: int, wall_ns: int) -> int:
-        return self.memory.sweep(now_ns, wall_ns)
-
-    def flush(self, admission: Admission, now_ns: int) -> list[Effect]:
-        asked, self.asked = self.asked, []
-        self._chance.shuffle(asked)
-        effects: list[Effect] = []
-        for need, answer in asked:
-            assert isinstance(need.call, Ticket)
-            effects += admission.answered(need.call, answer(), now_ns)
-        return effects
-
-
-def test_a_store_elsewhere_is_waited_for_and_holds_up_nobody_else() -> None:
-    """Each call waits for its own answer; a user's calls keep their order; who has left by then
-    gives back what comes for it, to whoever waits for that.
-    """
-    store = LateStore(random.Random(1))
-    policy = Policy(upstreams={"up": slots(2)})
-    admission = Admission(policy, random.Random(1).random, store)
-
-    def arrive(user: str) -> Ticket:
-        request = Request(upstream="up", user=user, input_tokens=10, output_tokens_max=10)
-        verdict = admission.arrive(request, 0, WALL_NS)
-        assert isinstance(verdict, Wait)
-        return verdict.ticket
-
-    first, second, third = arrive("a"), arrive("b"), arrive("c")
-    assert len(store.asked) == 3
-    assert admission.leave(first, 0) == []
-    effects = store.flush(admission, 0)
-    effects += store.flush(admission, 0)
-    assert {effect.ticket for effect in effects} == {second, third}
-    assert all(isinstance(effect, Go) for effect in effects)
-    assert store.memory.in_use(second.plan.slots[0].key) == 2
-    assert admission.settle(second, SPENT, 0) == []
-    fourth = arrive("d")
-    assert [effect.ticket for effect in store.flush(admission, 0)] == [fourth]
-
-
-def test_a_call_given_leave_that_cannot_use_it_gives_it_to_the_next() -> None:
-    """A store elsewhere has given a slot, and the route has shut meanwhile: at its deadline the
-    slot goes to whom it held up.
-    """
-    store = LateStore(random.Random(1))
-    upstream = slots(2, queue=Queue(wait_seconds_max=3), retry=Retry(attempts_max=1))
-    admission = Admission(Policy(upstreams={"up": upstream}), random.Random(1).random, store)
-
-    def arrive(user: str, model: str, now_ns: int) -> Ticket:
-        request = Request(upstream="up", user=user, model=model, input_tokens=10)
-        verdict = admission.arrive(request, now_ns, WALL_NS)
-        assert isinstance(verdict, Wait)
-        return verdict.ticket
-
-    first = arrive("a", "m", 0)
-    store.flush(admission, 0)
-    shut_out = arrive("b", "m", 0)
-    headers = {"retry-after": "30"}
-    admission.heard(first, Answer(status=429, headers=headers), 0, WALL_NS)
-    assert store.flush(admission, 0) == []
-    assert shut_out.taken
-    held_up = arrive("c", "n", SECOND_NS)
-    for _ in range(3):
-        assert store.flush(admission, SECOND_NS) == []
-    assert store.asked == []
-    effects = admission.tick(3 * SECOND_NS, WALL_NS)
-    assert [effect.ticket for effect in effects] == [shut_out]
-    assert [effect.ticket for effect in store.flush(admission, 3 * SECOND_NS)] == [held_up]
 
 
 _POLICY = Policy(
