@@ -11,13 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import threading
-from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from taximeter.call import Closed
+from tests.hostile._loop import Loop
 from tests.hostile._strict import (
     Answers,
     Malformed,
@@ -30,9 +29,6 @@ from tests.hostile._strict import (
 from tests.relay.bench import Bench, Client, Line, bench
 from tests.rig.taximeter import PLAIN
 
-T = TypeVar("T")
-
-TALK_SECONDS_MAX = 20.0
 QUIET_SECONDS = 0.2
 """A client that has heard nothing for so long is taken to wait for ever."""
 
@@ -123,52 +119,29 @@ class Talk:
         return [each for each in self.requests if each.start[1] not in (b"/v1/last", b"/v1/known")]
 
 
-class Rig:
-    """The worker, its upstream, and a loop of their own in a thread of their own."""
+class Rig(Loop):
+    """The worker and its upstream."""
 
     def __init__(self, folder: Path, **rooms: Any) -> None:
+        super().__init__()
         self._folder = folder
         self._rooms = rooms
-        self.recorder = Recorder()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._stack = contextlib.AsyncExitStack()
-        self._stuck = False
         self._known = request_at(KNOWN)[0]
+        self.recorder = Recorder()
         self.bench: Bench
 
-    def __enter__(self) -> Rig:
-        self._thread.start()
-        self.bench = self.do(self._begin())
-        return self
+    async def begin(self, stack: contextlib.AsyncExitStack) -> None:
+        """Start the worker."""
+        context = bench(self._folder, self.recorder.serve, upstream=PLAIN, **self._rooms)
+        self.bench = await stack.enter_async_context(context)
 
     def __exit__(self, *_: object) -> None:
-        try:
-            self.do(self._stack.aclose())
-        finally:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
+        super().__exit__()
         # Every byte of every upstream connection, once more and by h11 too.
         assert not self.recorder.faults
         for stream in self.recorder.streams:
-            mine, _ = requests_of(bytes(stream))
+            mine = requests_of(bytes(stream))[0]
             assert [each.body for each in by_h11(bytes(stream))] == [each.body for each in mine]
-
-    def do(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do something in the worker's loop."""
-        if self._stuck:
-            work.close()
-            raise RuntimeError("an earlier talk did not end")
-        try:
-            return asyncio.run_coroutine_threadsafe(work, self._loop).result(TALK_SECONDS_MAX)
-        except TimeoutError:
-            self._stuck = True
-            raise
-
-    async def _begin(self) -> Bench:
-        context = bench(self._folder, self.recorder.serve, upstream=PLAIN, **self._rooms)
-        return await self._stack.enter_async_context(context)
 
     # -- a talk -----------------------------------------------------------------------------
 

@@ -110,7 +110,7 @@ def _body(data: bytes, at: int, fields: Fields) -> tuple[bytes | None, int]:
         return _chunks(data, at)
     if not lengths:
         return None, at
-    if len(lengths) > 1 or re.fullmatch(rb"[0-9]{1,18}", lengths[0]) is None:
+    if len(lengths) > 1 or re.fullmatch(rb"[0-9]{1,19}", lengths[0]) is None:
         raise Malformed(f"lengths: {lengths}")
     return _exactly(data, at, int(lengths[0]))
 

@@ -13,6 +13,7 @@ writes between chunks (extensions, odd sizes, padding) reaches a client.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import httptools
@@ -28,6 +29,7 @@ HEAD_BYTES_MAX = 128 * 1024
 """An answer's head and its interim heads; the number of fields is bound by it, too."""
 
 _END = b"\r\n\r\n"
+_REASON = re.compile(rb"[\t -~\x80-\xff]*")
 _VERSIONS = (b"HTTP/1.1 ", b"HTTP/1.0 ")
 
 
@@ -69,7 +71,9 @@ class Head:
             raise MalformedAnswer("not HTTP/1.1")
         end = said.find(b"\r\n")
         self.status = status
-        self.reason = said[13:end]
+        self.reason = reason = said[13:end]
+        if status < 100 or (reason != b"OK" and not _REASON.fullmatch(reason)):
+            raise MalformedAnswer("no status, or a control character in its reason")
         fields = answer_fields(said, end + 2)
         self.lines = fields.passed
         self.content_type = fields.content_type

@@ -212,7 +212,8 @@ def answer_fields(said: bytes, begin: int) -> AnswerFields:
         if name == b"content-length":
             length = value
         elif name == b"transfer-encoding":
-            coding = value.rstrip()
+            # In two lines it is a list of two codings, and no list is ever taken.
+            coding = value.rstrip() if coding is None else coding + b", " + value
         elif name == b"connection":
             connection |= {token.strip() for token in value.split(b",")}
         start, end = found.span()
