@@ -24,7 +24,6 @@ from taximeter.cli import application
 from taximeter.ledger._page import with_tables
 from taximeter.metrics._page import with_families
 from taximeter.settings import Address, Settings
-from taximeter.settings._not_yet import not_yet
 
 DOCS = Path(__file__).parent.parent / "docs"
 HELP_COLUMNS = 96
@@ -34,10 +33,8 @@ _MEBI = 1024 * 1024
 def configuration() -> str:
     """Give the page of the configuration."""
     rows: list[str] = []
-    later: list[str] = []
     for key, field in walk(Settings):
-        table = later if not_yet(tuple(key.split("."))) else rows
-        table.append(f"| `{key}` | {kind_of(field)} | {default_of(field)} | {field.description} |")
+        rows.append(f"| `{key}` | {kind_of(field)} | {default_of(field)} | {field.description} |")
     return "\n".join(
         [
             "# Configuration",
@@ -72,15 +69,6 @@ def configuration() -> str:
             "| key | value | default | meaning |",
             "| --- | --- | --- | --- |",
             *rows,
-            "",
-            "## Not yet",
-            "",
-            "These keys are part of the surface and not of this version. They are refused by "
-            "name rather than taken and not acted on; `state: memory` is taken.",
-            "",
-            "| key | value | default | meaning |",
-            "| --- | --- | --- | --- |",
-            *later,
             "",
         ]
     )

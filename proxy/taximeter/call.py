@@ -227,6 +227,9 @@ class Fact(Word):
     """The upstream refused that option."""
     OVER_BUDGET = "over_budget"
     """A soft budget was used up, and the call went on."""
+    OPENED_EARLY = "opened_early"
+    """The client was given 200 while its call still waited. What came of it, `status` tells: an
+    error stood in the stream."""
     OUTPUT_CLAMPED = "output_clamped"
     """The request's longest output was brought down to what its tier allows."""
     USAGE_CLAMPED = "usage_clamped"

@@ -21,7 +21,6 @@ from taximeter.settings import (
     SettingsError,
     Tier,
     User,
-    _not_yet,
 )
 from taximeter.settings._admission import wrong_fallbacks
 from tests.settings.conftest import Read, Refuse
@@ -62,13 +61,6 @@ teams:
 """
 
 
-@pytest.fixture
-def acted_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it will be once every setting is acted on: none is refused by name."""
-    monkeypatch.setattr(_not_yet, "_QUEUE", {})
-
-
-@pytest.mark.usefixtures("acted_on")
 def test_all_that_can_be_said_of_admission_is_read(read: Read) -> None:
     """Every group takes its keys, and what is not said has its default."""
     settings = read(WHOLE)
@@ -88,7 +80,6 @@ def test_all_that_can_be_said_of_admission_is_read(read: Read) -> None:
     assert settings.state_url == "redis://meter:canary-9d2e@127.0.0.1:6380/2"
 
 
-@pytest.mark.usefixtures("acted_on")
 def test_what_check_prints_of_admission_means_the_same(read: Read) -> None:
     """The configuration in effect can be read again; only the password is not in it."""
     settings = read(WHOLE)
@@ -99,29 +90,6 @@ def test_what_check_prints_of_admission_means_the_same(read: Read) -> None:
     assert read(again.dump()) == again
 
 
-def test_a_configuration_is_printed_without_what_is_not_acted_on(read: Read) -> None:
-    """What `check` prints can be read again in this version, too."""
-    settings = read("upstreams: {mine: {url: http://127.0.0.1:9}}")
-    assert settings.upstreams["mine"].queue.size == 1000
-    assert read(settings.dump()) == settings
-
-
-def test_every_setting_not_acted_on_is_refused_at_once_with_the_rest(refuse: Refuse) -> None:
-    """All keys of a file that are not acted on are told together, each with its line."""
-    said = refuse(WHOLE + "wrokers: 2\n")
-    key = "upstreams.openai.queue.early_open_seconds"
-    assert f": {key}: `{key.rpartition('.')[2]}` is not in this version yet" in said
-    assert "wrokers: unknown key" in said
-    assert CANARY not in said
-
-
-def test_one_set_by_a_variable_is_refused_too(refuse: Refuse) -> None:
-    """A key of the environment is refused like one of the file, by the variable's name."""
-    said = refuse("", {"TAXIMETER_UPSTREAMS__OPENAI__QUEUE__EARLY_OPEN_SECONDS": "3"})
-    assert "`early_open_seconds` is not in this version yet" in said
-
-
-@pytest.mark.usefixtures("acted_on")
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -167,7 +135,6 @@ def test_what_cannot_be_meant_is_refused(refuse: Refuse, text: str, said: str) -
     assert said in refuse(text)
 
 
-@pytest.mark.usefixtures("acted_on")
 def test_fallbacks_must_not_go_round_in_a_circle(refuse: Refuse) -> None:
     """A circle is told once, with its line."""
     said = refuse(
@@ -199,7 +166,6 @@ def test_fallbacks_that_are_taken_have_an_end(listed: dict[str, list[str]]) -> N
     assert (not wrong) == all(has_end(name, ()) for name in listed)
 
 
-@pytest.mark.usefixtures("acted_on")
 @pytest.mark.parametrize(
     "url",
     [
@@ -214,7 +180,6 @@ def test_a_state_is_memory_or_a_redis(read: Read, url: str) -> None:
     assert CANARY not in settings.dump() + repr(settings) + str(settings.model_dump())
 
 
-@pytest.mark.usefixtures("acted_on")
 @pytest.mark.parametrize(
     "url",
     [
@@ -232,7 +197,6 @@ def test_a_state_that_cannot_be_is_refused(read: Read, url: str) -> None:
     assert CANARY not in told
 
 
-@pytest.mark.usefixtures("acted_on")
 def test_a_password_of_redis_in_a_file_that_others_read_is_refused(
     read: Read, refuse: Refuse
 ) -> None:
@@ -245,7 +209,6 @@ def test_a_password_of_redis_in_a_file_that_others_read_is_refused(
     assert read("state: memory", mode=0o644).state_url is None
 
 
-@pytest.mark.usefixtures("acted_on")
 def test_a_user_is_as_the_tier_has_it_but_for_what_is_said(read: Read) -> None:
     """An exception made for one user replaces that figure, and leaves the others to the tier."""
     settings = read(WHOLE)

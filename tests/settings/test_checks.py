@@ -36,17 +36,6 @@ def test_an_unknown_key_like_no_other_comes_with_those_known(refuse: Refuse) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ("upstreams: {openai: {queue: {early_open_seconds: 1}}}", "early_open_seconds"),
-    ],
-)
-def test_what_is_not_acted_on_yet_is_refused_by_name(refuse: Refuse, text: str, name: str) -> None:
-    """A setting that would do nothing is an error: a limit that limits nothing is a trap."""
-    assert f"`{name}` is not in this version yet" in refuse(text)
-
-
-@pytest.mark.parametrize(
     "text",
     [
         f"upstreams: {{openai: {{api_key: {CANARY}}}}}",

@@ -14,7 +14,7 @@ from taximeter.dialects._contract import (
     RequestFacts,
     StreamReader,
 )
-from taximeter.dialects._errors import anthropic_error
+from taximeter.dialects._errors import anthropic_error, error_line
 from taximeter.dialects._media import is_event_stream
 from taximeter.dialects._requests import read_json_request
 from taximeter.dialects._text_others import anthropic_countable
@@ -91,6 +91,11 @@ class Anthropic(Dialect):
             return None
         body = anthropic_error(502, code, message, partial=True, call_id=call_id)
         return b"event: error\ndata: " + body + b"\n\n"
+
+    def error_as_event(self, operation: Operation, body: bytes) -> bytes | None:
+        """See `Dialect.error_as_event`."""
+        said = error_line(body)
+        return None if said is None else b"event: error\ndata: " + said + b"\n\n"
 
     def ping(self, operation: Operation, content_type: str) -> bytes | None:
         """See `Dialect.ping`."""

@@ -220,6 +220,13 @@ class Dialect(ABC):
     ) -> bytes | None:
         """Give the event that ends a broken stream honestly (`partial: true`, the call id)."""
 
+    def error_as_event(self, operation: Operation, body: bytes) -> bytes | None:
+        """Give an error answer's body as the event that says it inside a stream.
+
+        None if it is not of the family's shape, and where no stream is opened before its answer.
+        """
+        return None
+
     @abstractmethod
     def ping(self, operation: Operation, content_type: str) -> bytes | None:
         """Give the comment that keeps an idle stream alive, or None where none is harmless."""

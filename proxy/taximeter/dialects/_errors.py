@@ -37,6 +37,15 @@ def error_code(error: object) -> str | None:
     return UNKNOWN
 
 
+def error_line(body: bytes) -> bytes | None:
+    """Give an error answer's body on one line; None if it is no object with an error in it."""
+    try:
+        said = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return _encode(said) if isinstance(said, dict) and said.get("error") else None
+
+
 # Error answers of our own ---------------------------------------------------------------------
 
 _OPENAI_TYPES: Final = {

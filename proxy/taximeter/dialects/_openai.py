@@ -11,7 +11,7 @@ from taximeter.dialects._contract import (
     RequestFacts,
     StreamReader,
 )
-from taximeter.dialects._errors import openai_error
+from taximeter.dialects._errors import error_line, openai_error
 from taximeter.dialects._media import is_event_stream
 from taximeter.dialects._openai_answer import read_openai_answer
 from taximeter.dialects._openai_stream import OpenAiReader
@@ -92,6 +92,11 @@ class OpenAi(Dialect):
             return None
         body = openai_error(502, code, message, partial=True, call_id=call_id)
         return b"data: " + body + b"\n\n"
+
+    def error_as_event(self, operation: Operation, body: bytes) -> bytes | None:
+        """See `Dialect.error_as_event`."""
+        said = error_line(body)
+        return None if said is None else b"data: " + said + b"\n\n"
 
     def ping(self, operation: Operation, content_type: str) -> bytes | None:
         """See `Dialect.ping`."""

@@ -75,6 +75,7 @@ class Admitting(Answering):
             self._turn_away(verdict, asked)
         else:
             self._ticket = verdict.ticket
+            self._begin_to_wait()
 
     def _asked(self) -> Request:
         """Say what admission must know of the call."""
@@ -130,6 +131,10 @@ class Admitting(Answering):
     @abstractmethod
     def _end_keeping(self, keeper: Keeper) -> None:
         """The call is over: keep its answer if it is good, and free its key."""
+
+    @abstractmethod
+    def _begin_to_wait(self) -> None:
+        """The call waits for its turn: have its stream opened if that takes long."""
 
     # -- what comes of a wait ---------------------------------------------------------------
 
@@ -199,6 +204,9 @@ class Admitting(Answering):
         if self._retry_timer is not None:
             self._retry_timer.cancel()
             self._retry_timer = None
+        if self._early_timer is not None:
+            self._early_timer.cancel()
+            self._early_timer = None
         if self._keeper is not None:
             self._end_keeping(self._keeper)
             self._keeper = None

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from taximeter.call import Closed
     from taximeter.counting import CountJob
     from taximeter.relay._answer import Head
+    from taximeter.relay._early_delivery import EarlyDelivery
     from taximeter.relay._keeping import Keeper
     from taximeter.relay._message import Message
     from taximeter.relay._tap import Tap
@@ -56,6 +57,8 @@ class Course:
         "_delivery",
         "_drain_deadline_ns",
         "_drained_bytes",
+        "_early",
+        "_early_timer",
         "_facts",
         "_fallbacks",
         "_finishing",
@@ -105,6 +108,9 @@ class Course:
         self._delivery = Delivery(client, message.http10, message.keep_alive)
         self._refusal: Refused | None = None
         self._opened: Opened | None = None
+        self._early: EarlyDelivery | None = None
+        """The delivery of a stream that was opened before the call had its turn."""
+        self._early_timer: asyncio.TimerHandle | None = None
         self._keeper: Keeper | None = None
         """What keeps a copy of the answer, for a client that may ask again."""
         self._kept: asyncio.Future[None] | None = None

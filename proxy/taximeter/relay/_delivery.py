@@ -37,9 +37,6 @@ class Delivery:
         "to_the_end_of_the_connection",
     )
 
-    is_watched = False
-    """Whether every byte of the body must go through here, and none past it."""
-
     def __init__(self, client: Turns, http10: bool, wants_keep_alive: bool) -> None:
         self.client = client
         self.http10 = http10
@@ -51,6 +48,11 @@ class Delivery:
         self.keep_alive = wants_keep_alive
         """Whether the connection can carry another call after this one."""
         self.to_the_end_of_the_connection = False
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether every byte of the body must go through here, and none past it."""
+        return False
 
     @property
     def takes_events(self) -> bool:

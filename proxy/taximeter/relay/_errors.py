@@ -131,6 +131,12 @@ PROBLEMS: dict[str, Problem] = {
     "upstream_idle_timeout": Problem(
         504, Fault.UPSTREAM, "The upstream {detail} stopped sending in the middle of its answer."
     ),
+    "upstream_not_streaming": Problem(
+        502,
+        Fault.UPSTREAM,
+        "The upstream {detail} answered a stream, which had been opened while it waited, with what "
+        "is no plain stream of events.",
+    ),
     "upstream_truncated": Problem(
         502, Fault.UPSTREAM, "The upstream {detail} broke off in the middle of its answer."
     ),

@@ -16,10 +16,10 @@ For a stream the last byte is its end marker: once the tap has seen it in what i
 released, the close record is written first. With `always`, "written" means power-safe, and the
 bytes are held until it is.
 
-The life is told in seven parts, each of which goes on from the one before: where a call stands and
+The life is told in eight parts, each of which goes on from the one before: where a call stands and
 how it ends (`_course`), its way upstream (`_asking`), its answer (`_answering`), its turn
-(`_admitting`), its attempts (`_retrying`), what its client has asked before (`_repeating`), and
-here what its client and the worker do to it.
+(`_admitting`), its attempts (`_retrying`), what its client has asked before (`_repeating`), a
+stream that waits (`_opening`), and here what its client and the worker do to it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from taximeter.call import Outcome, Stage
 from taximeter.relay._course import ATTEMPTING, ENDED, RECEIVING, RELAYING
 from taximeter.relay._errors import Refused
 from taximeter.relay._intake import PEEK_BYTES, Intake
-from taximeter.relay._repeating import Repeating
+from taximeter.relay._opening import Opening
 
 if TYPE_CHECKING:
     from taximeter.relay._known import Cut
@@ -40,7 +40,7 @@ _now = time.monotonic_ns
 _RECEIVE = Stage.RECEIVE
 
 
-class Exchange(Repeating):
+class Exchange(Opening):
     """One call under way, as its client and the worker see it."""
 
     __slots__ = ()
@@ -228,6 +228,8 @@ class Exchange(Repeating):
             return
         if self._finishing:
             return
+        if self._early is not None:
+            self._ping_early(self._early, now)
         idle = now - self.last_in_ns
         if self.phase is RECEIVING:
             if idle > limits.body_idle_seconds_max * 1e9:

@@ -67,12 +67,15 @@ class KeepingDelivery(Delivery):
 
     __slots__ = ("_keeper",)
 
-    is_watched = True
-
     def __init__(self, before: Delivery, keeper: Keeper) -> None:
         """Go on from a delivery that has delivered nothing yet."""
         super().__init__(before.client, before.http10, before.keep_alive)
         self._keeper = keeper
+
+    @property
+    def is_watched(self) -> bool:
+        """See `Delivery.is_watched`."""
+        return True
 
     def begin(self, head: Head, ours: bytes, *, sized: bool, closing: bool) -> None:
         """See `Delivery.begin`."""

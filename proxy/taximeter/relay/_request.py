@@ -39,6 +39,7 @@ class Request:
         "dialect",
         "facts",
         "intake",
+        "is_uncoded",
         "is_whole",
         "message",
         "operation",
@@ -70,6 +71,8 @@ class Request:
         """How much of the body is waited for before the call goes on without the rest."""
         self.stated_length: int | None = None
         """The body's length as the client states it; None for a chunked body, or none."""
+        self.is_uncoded = False
+        """Whether its answer must not be compressed, whatever its usage asks for."""
         self.is_whole = True
         """Whether all of the body was here before the call went on."""
         self.retry_of: str | None = None
@@ -206,7 +209,7 @@ class Request:
         spans = self.upstream.spans
         if spans is not None:
             end = spans.traceparent(self.opened(), attempt) + end
-        return intake.start(uncoded=ask_usage) + end, body
+        return intake.start(uncoded=ask_usage or self.is_uncoded) + end, body
 
     @property
     def body(self) -> bytes | None:

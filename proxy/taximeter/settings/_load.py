@@ -27,7 +27,6 @@ from taximeter.settings import _values
 from taximeter.settings._errors import Contradiction, Problem, SettingsError
 from taximeter.settings._file import File, Key, dotted, read_file
 from taximeter.settings._model import Settings
-from taximeter.settings._not_yet import not_yet, split
 from taximeter.settings._otel import standard_variables
 
 ENVIRONMENT_PREFIX = "TAXIMETER_"
@@ -85,15 +84,14 @@ def load(
     for key, value, name in standard_variables(values.get("otlp"), environ):
         sources.note(key, name)
         _put(values, key, value, name)
-    values, refused = split(values)
-    problems = [_refused(key, sources) for key in refused]
+    problems: list[Problem] = []
     settings = None
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
         for details in error.errors(include_url=False):
             problems += _problems(details, sources)
-    if settings is None or problems:
+    if settings is None:
         raise SettingsError(problems)
     _refuse_readable_password(settings, sources)
     return settings
@@ -163,11 +161,6 @@ def _put(values: dict[str, Any], key: Key, value: Any, source: str) -> None:
         here[part] = inner = dict(inner)
         here = inner
     here[key[-1]] = value
-
-
-def _refused(key: Key, sources: _Sources) -> Problem:
-    message = f"`{key[-1]}` is not in this version yet: {not_yet(key)}"
-    return Problem(sources.where(key), dotted(key), message, "take it out")
 
 
 Document = TypeVar("Document", bound=BaseModel)

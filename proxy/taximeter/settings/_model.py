@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from taximeter.settings import _not_yet, _values
+from taximeter.settings import _values
 from taximeter.settings._admission import wrong_fallbacks
 from taximeter.settings._errors import Contradiction, Problem, SettingsError
 from taximeter.settings._kinds import Section, number
@@ -249,5 +249,4 @@ class Settings(Section):
     def dump(self) -> str:
         """Give the configuration in effect as YAML. No secret is in it."""
         plain: dict[str, Any] = self.model_dump(mode="json", exclude_none=True)
-        plain, _ = _not_yet.split(plain)
         return yaml.safe_dump(plain, sort_keys=False, default_flow_style=False, allow_unicode=True)
