@@ -2,34 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
-_NAMES = {
-    # Debian's name of the server, then its makers'.
-    "alertmanager": ("prometheus-alertmanager", "alertmanager"),
-}
-
-
-class ProgramMissing(RuntimeError):
-    pass
-
-
-def program(name: str) -> str:
-    """Give the path of a program.
-
-    Raises:
-        ProgramMissing: if it is not installed; these tests prove nothing without it.
-    """
-    for one in _NAMES.get(name, (name,)):
-        found = shutil.which(one)
-        if found is not None:
-            return found
-    raise ProgramMissing(
-        f"These tests need {name}. Install it (`tools/system-packages engines`; Debian: "
-        "apt-get install prometheus prometheus-alertmanager)."
-    )
+from tests.support.engines import program
 
 
 def run(name: str, *words: str | Path, seconds: float = 50) -> subprocess.CompletedProcess[str]:

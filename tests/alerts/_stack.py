@@ -12,12 +12,11 @@ to the real ones.
 from __future__ import annotations
 
 import json
-import subprocess
 import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -29,15 +28,14 @@ import yaml
 from alerts import alertmanager_text, load_channels, load_groups, load_values, rules_text
 from alerts._alertmanager import RECEIVERS
 from alerts._values import HERE
-from tests.alerts._programs import program
 from tests.rig.taximeter import free_port
+from tests.support.engines import POLL_SECONDS, Engine, Sample, ask, evaluate, prometheus, wait
+
+__all__ = ["SCRAPE_SECONDS", "Notified", "Receiver", "Stack", "Told", "wait"]
 
 TIME_SCALE = 1 / 100
 SCRAPE_SECONDS = 0.25
-START_SECONDS_MAX = 20.0
-STOP_SECONDS_MAX = 10.0
 NOTIFY_SECONDS_MAX = 45.0
-POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -170,7 +168,7 @@ class Stack:
         self._also = also
         self._scrape_seconds = scrape_seconds
         self._thresholds = thresholds
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._engines: list[Engine] = []
         self.receiver = Receiver()
         self.prometheus_port = free_port()
         self.alertmanager_port = free_port()
@@ -178,27 +176,20 @@ class Stack:
     def __enter__(self) -> Stack:
         self.receiver.start()
         try:
-            self._start(
+            alertmanager = Engine(
                 "alertmanager",
                 f"--config.file={self._alertmanager()}",
                 f"--storage.path={self._folder / 'alertmanager'}",
-                f"--web.listen-address=127.0.0.1:{self.alertmanager_port}",
                 "--cluster.listen-address=",
                 "--log.level=warn",
                 port=self.alertmanager_port,
+                folder=self._folder,
             )
-            if self._target_port is None:
-                return self
-            self._start(
-                "prometheus",
-                f"--config.file={self._prometheus()}",
-                f"--storage.tsdb.path={self._folder / 'tsdb'}",
-                f"--web.listen-address=127.0.0.1:{self.prometheus_port}",
-                "--rules.alert.resend-delay=1s",
-                "--enable-feature=exemplar-storage",
-                "--log.level=warn",
-                port=self.prometheus_port,
-            )
+            self._engines.append(alertmanager)
+            if self._target_port is not None:
+                often = "--rules.alert.resend-delay=1s"
+                watching = prometheus(self._prometheus(), often, port=self.prometheus_port)
+                self._engines.append(watching)
         except BaseException:
             self._end()
             raise
@@ -212,15 +203,9 @@ class Stack:
     ) -> None:
         self._end()
 
-    def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
+    def query(self, expression: str) -> list[Sample]:
         """Ask Prometheus; give the samples, each with its labels."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.prometheus_port}/api/v1/query",
-            data=urllib.parse.urlencode({"query": expression}).encode(),
-        )
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            found = json.load(answer)["data"]["result"]
-        return [(sample["metric"], float(sample["value"][1])) for sample in found]
+        return evaluate(self.prometheus_port, expression)
 
     def send(self, *alerts: Mapping[str, Any]) -> None:
         """Give Alertmanager alerts, as Prometheus would."""
@@ -240,9 +225,7 @@ class Stack:
 
     def rules_in_trouble(self) -> list[str]:
         """Give the rules that Prometheus could not evaluate, with its words."""
-        url = f"http://127.0.0.1:{self.prometheus_port}/api/v1/rules"
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            groups = json.load(answer)["data"]["groups"]
+        groups = ask(self.prometheus_port, "rules")["groups"]
         return [
             f"{rule['name']}: {rule.get('lastError')}"
             for group in groups
@@ -250,38 +233,9 @@ class Stack:
             if rule["health"] == "err"
         ]
 
-    def _start(self, name: str, *words: str, port: int) -> None:
-        log = self._folder / f"{name}.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [program(name), *words],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-        self._processes.append(process)
-
-        def is_ready() -> bool:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=1).close()
-            except OSError:
-                return False
-            return True
-
-        if not wait(lambda: is_ready() or process.poll() is not None, START_SECONDS_MAX) or (
-            process.poll() is not None
-        ):
-            raise RuntimeError(f"{name} did not start:\n{log.read_text()}")
-
     def _end(self) -> None:
-        for process in reversed(self._processes):
-            process.terminate()
-        for process in self._processes:
-            try:
-                process.wait(STOP_SECONDS_MAX)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        for engine in reversed(self._engines):
+            engine.end()
         self.receiver.stop()
 
     def _prometheus(self) -> Path:
@@ -336,13 +290,3 @@ class Stack:
         path = self._folder / "alertmanager.yml"
         path.write_text(yaml.safe_dump(content), encoding="utf-8")
         return path
-
-
-def wait(condition: Callable[[], bool], seconds: float) -> bool:
-    """Wait until a condition holds; tell whether it did in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(POLL_SECONDS)
-    return True

@@ -9,9 +9,9 @@ from collections import Counter
 import pytest
 
 from tests.rig import Script
-from tests.signals._prometheus import program
 from tests.signals._run import INPUT_PICO, OUTPUT_PICO
 from tests.signals.conftest import Watched
+from tests.support.engines import program
 
 PICO = 1e12
 STAGES = ("receive", "queue", "connect", "first_byte", "first_token", "stream", "settle")
