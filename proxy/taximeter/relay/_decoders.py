@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from typing import Protocol
 
 import brotli
@@ -12,17 +13,39 @@ try:
 except ImportError:  # Python < 3.14
     from backports import zstd  # type: ignore[no-redef,unused-ignore]
 
-__all__ = ["DECODED_BYTES_MAX", "Decoder", "Unreadable", "decoder_for", "zstd"]
+__all__ = [
+    "DECODED_BYTES_MAX",
+    "Decoder",
+    "Unreadable",
+    "decoded_bytes_max",
+    "decoder_for",
+    "zstd",
+]
 
 DECODED_BYTES_MAX = 64 * 1024 * 1024
 """Bytes a compressed answer may grow to before the tap gives up on reading it."""
+DECODED_RATIO_MAX = 100
+"""How many times its size: events of a stream that differ in a word come to a third of that, and
+what is made to hurt to ten times as much, or to ten thousand."""
+DECODED_BYTES_ANYWAY = 1024 * 1024
+"""Bytes that may come of however few."""
+PIECE_BYTES_MAX = 256 * 1024
+"""About how much is unpacked at a time."""
+
+
+def decoded_bytes_max(coded_bytes: int) -> int:
+    """Tell how much may come of so many bytes of a coded answer."""
+    return min(DECODED_BYTES_MAX, DECODED_BYTES_ANYWAY + DECODED_RATIO_MAX * coded_bytes)
 
 
 class Decoder(Protocol):
     """Takes a coded body piece by piece."""
 
-    def decode(self, data: bytes) -> bytes:
-        """Give what a piece decodes to; may raise anything on rubbish."""
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        """Give what `data` decodes to, bit by bit; may raise anything on rubbish.
+
+        Nothing is unpacked that is not asked for.
+        """
 
 
 class _Zlib:
@@ -31,31 +54,42 @@ class _Zlib:
     def __init__(self, window_bits: int) -> None:
         self._inflate = zlib.decompressobj(window_bits)
 
-    def decode(self, data: bytes) -> bytes:
-        return self._inflate.decompress(data, DECODED_BYTES_MAX)
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        inflate = self._inflate
+        while piece := inflate.decompress(data, PIECE_BYTES_MAX):
+            yield piece
+            data = inflate.unconsumed_tail
 
 
 class _Brotli:
     def __init__(self) -> None:
         self._brotli = brotli.Decompressor()
 
-    def decode(self, data: bytes) -> bytes:
-        return bytes(self._brotli.process(data, output_buffer_limit=DECODED_BYTES_MAX))
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        unpack = self._brotli
+        while piece := unpack.process(data, output_buffer_limit=PIECE_BYTES_MAX):
+            yield piece
+            data = b""
 
 
 class _Zstandard:
     def __init__(self) -> None:
         self._zstandard = zstd.ZstdDecompressor()
 
-    def decode(self, data: bytes) -> bytes:
-        return bytes(self._zstandard.decompress(data, DECODED_BYTES_MAX))
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        unpack = self._zstandard
+        while piece := unpack.decompress(data, PIECE_BYTES_MAX):
+            yield piece
+            if unpack.needs_input or unpack.eof:
+                return
+            data = b""
 
 
 class Unreadable:
     """A coding we do not know: nothing can be learned from the body."""
 
-    def decode(self, data: bytes) -> bytes:
-        return b""
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        return iter(())
 
 
 def decoder_for(encoding: str) -> Decoder | None:

@@ -5,7 +5,7 @@ answer it keeps the beginning and the end, where usage stands; what it does with
 in `_stream_tap`.
 
 A compressed answer goes through as it is; the tap decompresses a copy of its own, up to
-`DECODED_BYTES_MAX`, and gives up on it beyond. Everything it keeps is bounded per call
+what `_decoders` allows, and gives up on it beyond. Everything it keeps is bounded per call
 (`kept_bytes_max`) and per worker (the `ByteBudget`).
 """
 
@@ -16,7 +16,7 @@ from collections import deque
 from taximeter.call import Fact, Gaps
 from taximeter.dialects import AnswerFacts, Dialect, Operation
 from taximeter.relay._budget import ByteBudget
-from taximeter.relay._decoders import DECODED_BYTES_MAX, Decoder, Unreadable, decoder_for
+from taximeter.relay._decoders import Decoder, Unreadable, decoded_bytes_max, decoder_for
 
 TAIL_BYTES_MAX = 64 * 1024
 """End of a long plain answer that is kept: usage stands there."""
@@ -29,9 +29,10 @@ class Tap:
 
     __slots__ = (
         "_budget",
-        "_decoded_bytes",
+        "_coded_bytes",
         "_decoder",
         "_dialect",
+        "_gave_up",
         "_kept_bytes_max",
         "_operation",
         "_provider",
@@ -68,7 +69,8 @@ class Tap:
         self.content_type = content_type
         self.facts: set[Fact] = set()
         self._decoder: Decoder | None = None
-        self._decoded_bytes = 0
+        self._coded_bytes = 0
+        self._gave_up = False
         if content_encoding:
             self._decoder = decoder_for(content_encoding)
             if isinstance(self._decoder, Unreadable):
@@ -123,10 +125,26 @@ class Tap:
         """Watch `data` go by; give the bytes to release."""
         if self._decoder is None:
             return self._watch(data, now_ns)
-        decoded = self._decode(self._decoder, data)
-        if decoded:
-            self._watch(decoded, now_ns)
+        if not self._gave_up:
+            self._watch_decoded(self._decoder, data, now_ns)
         return data
+
+    def _watch_decoded(self, decoder: Decoder, data: bytes, now_ns: int) -> None:
+        self._coded_bytes += len(data)
+        most = decoded_bytes_max(self._coded_bytes)
+        pieces = decoder.decode(data)
+        while self.body_bytes <= most:
+            try:
+                piece = next(pieces, b"")
+            except Exception:  # whatever a foreign decoder raises on rubbish: we read no further
+                self._gave_up = True
+                self.facts.add(Fact.TAP_FAILED)
+                return
+            if not piece:
+                return
+            self._watch(piece, now_ns)
+        self._gave_up = True
+        self.facts.add(Fact.TAP_OVERFLOW)
 
     def _watch(self, data: bytes, now_ns: int) -> bytes:
         self.body_bytes += len(data)
@@ -171,20 +189,6 @@ class Tap:
         self._tail_bytes += len(piece)
         while self._tail_bytes - len(tail[0]) >= TAIL_BYTES_MAX:
             self._tail_bytes -= len(tail.popleft())
-
-    def _decode(self, decoder: Decoder, data: bytes) -> bytes:
-        if self._decoded_bytes > DECODED_BYTES_MAX:
-            return b""
-        try:
-            decoded = decoder.decode(data)
-        except Exception:  # whatever a foreign decoder raises on rubbish: we stop reading along
-            self._decoded_bytes = DECODED_BYTES_MAX + 1
-            self.facts.add(Fact.TAP_FAILED)
-            return b""
-        self._decoded_bytes += len(decoded)
-        if self._decoded_bytes > DECODED_BYTES_MAX:
-            self.facts.add(Fact.TAP_OVERFLOW)
-        return bytes(decoded)
 
     # -- what was learned ---------------------------------------------------------------------
 
