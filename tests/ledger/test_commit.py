@@ -15,18 +15,14 @@ from taximeter.call import (
     Stage,
     Usage,
     UsageSource,
-    decode_record,
-    encode_record,
 )
 from taximeter.ledger import (
     ENTRIES_MAX,
     Batch,
     Entry,
-    LeaseLost,
     Ledger,
     Parked,
     Position,
-    RecorderState,
     Repriced,
 )
 from tests.ledger.make import (
@@ -35,7 +31,6 @@ from tests.ledger.make import (
     commit,
     entry,
     everything,
-    execute,
     rows,
 )
 
@@ -189,100 +184,6 @@ def test_a_batch_that_fails_leaves_no_trace(ledger: Ledger) -> None:
     assert len(rows(ledger, "calls")) == 2
 
 
-def test_the_recorder_finds_its_state_again(ledger: Ledger) -> None:
-    """D5: positions, calls under way and notes are read back as they were committed."""
-    lease = ledger.take_lead("test")
-    assert ledger.load() == RecorderState({}, {}, {})
-    open_call = Parked(call_id(), "j", b"\x00\xff")
-    ended = Parked(call_id(), "j", b"y")
-    ledger.commit(
-        Batch(
-            lease=lease,
-            positions={"j": Position(1, 2**40), "k": Position(0, 0)},
-            park=[open_call, ended],
-        ),
-        lambda _: {"counters": b"\x00one"},
-    )
-    ledger.commit(
-        Batch(lease=lease, unpark=[ended.call_id, call_id()], forget=["k", "never"]),
-        lambda _: {"counters": b"two"},
-    )
-    assert ledger.load() == RecorderState(
-        {"j": Position(1, 2**40)}, {open_call.call_id: open_call}, {"counters": b"two"}
-    )
-
-
-def test_a_position_never_goes_back(ledger: Ledger) -> None:
-    """A replayed batch cannot make the recorder read again what is booked."""
-    lease = ledger.take_lead("test")
-    for segment, offset in ((1, 50), (1, 40), (0, 99), (2, 0), (1, 60)):
-        commit(ledger, lease=lease, positions={"j": Position(segment, offset)})
-    assert ledger.load().positions == {"j": Position(2, 0)}
-    commit(ledger, lease=lease, forget=["j"], positions={"j": Position(0, 7)})
-    assert ledger.load().positions == {"j": Position(0, 7)}
-
-
-def test_a_call_opened_and_ended_in_one_batch_is_not_left_parked(ledger: Ledger) -> None:
-    """Parking comes before unparking."""
-    parked = Parked(call_id(), "j", b"x")
-    commit(ledger, park=[parked], unpark=[parked.call_id])
-    assert ledger.load().parked == {}
-
-
-def test_who_has_lost_the_lead_cannot_write(ledger: Ledger) -> None:
-    """D11: a commit with an older lease is refused, whole."""
-    old = ledger.take_lead("one")
-    new = ledger.take_lead("two")
-    assert new > old
-    with pytest.raises(LeaseLost) as lost:
-        commit(ledger, entry(), lease=old, positions={"j": Position(1, 1)})
-    assert (lost.value.held, lost.value.current) == (old, new)
-    assert rows(ledger, "calls") == rows(ledger, "positions") == []
-    commit(ledger, entry(), lease=new)
-
-
-def test_scopes_do_not_touch_each_other(ledger: Ledger) -> None:
-    """D11: recorders of different scopes lead side by side, and each finds its own state alone."""
-    here, there = ledger.take_lead("one", "a"), ledger.take_lead("two", "b")
-    ledger.take_lead("nameless")
-    parked = {scope: Parked(call_id(), f"{scope}-j", scope.encode()) for scope in ("a", "b")}
-    for scope, lease in (("a", here), ("b", there)):
-        ledger.commit(
-            Batch(
-                lease=lease,
-                scope=scope,
-                entries=[entry()],
-                positions={f"{scope}-j": Position(1, 1)},
-                park=[parked[scope]],
-            ),
-            lambda _, scope=scope: {"counters": scope.encode()},
-        )
-    for scope in ("a", "b"):
-        assert ledger.load(scope) == RecorderState(
-            {f"{scope}-j": Position(1, 1)},
-            {parked[scope].call_id: parked[scope]},
-            {"counters": scope.encode()},
-        )
-    assert ledger.load() == RecorderState({}, {}, {})
-    ledger.commit(Batch(lease=there, scope="b", forget=["a-j", "b-j"]))
-    assert ledger.load("a").positions == {"a-j": Position(1, 1)}
-    assert ledger.load("b").positions == {}
-
-
-def test_a_scope_s_lead_is_lost_to_its_own_alone(ledger: Ledger) -> None:
-    """D11: a lease is good for the scope it was given for, until that scope's next one."""
-    lease = ledger.take_lead("one", "a")
-    ledger.take_lead("other", "b")
-    commit(ledger, entry(), lease=lease, scope="a")
-    for scope in ("", "never"):
-        with pytest.raises(LeaseLost):
-            commit(ledger, entry(), lease=lease, scope=scope)
-    ledger.take_lead("two", "a")
-    with pytest.raises(LeaseLost):
-        commit(ledger, entry(), lease=lease, scope="a")
-    assert len(rows(ledger, "calls")) == 1
-
-
 def test_the_commit_tells_what_the_sums_gained(ledger: Ledger) -> None:
     """D2: counters fed from what commits report equal the ledger's own sums."""
     added: dict[Any, list[int]] = {}
@@ -297,134 +198,6 @@ def test_the_commit_tells_what_the_sums_gained(ledger: Ledger) -> None:
         key = next(key for key in added if key.user == row["user_name"])
         assert added[key] == [row[name] for name in committed.sums[key]._fields]
     assert_sums_agree(ledger)
-
-
-def _too_many_tokens() -> Entry:
-    return entry(usage=Usage(input_tokens=2**41))
-
-
-def _too_dear() -> Entry:
-    return entry(cost_pico=2**63)
-
-
-def _negative() -> Entry:
-    return entry(usage=Usage(output_tokens=-1))
-
-
-def _no_id() -> Entry:
-    return entry(id="not-a-call-id")
-
-
-@pytest.mark.parametrize("make", [_too_many_tokens, _too_dear, _negative, _no_id])
-def test_a_row_no_table_can_hold_is_set_aside(ledger: Ledger, make: Any) -> None:
-    """D8: a poison row goes to the rejects with its record, and the rest go on."""
-    bad = make()
-    good = [entry() for _ in range(4)]
-    committed = commit(ledger, *good[:2], bad, *good[2:])
-    assert committed.inserted == {each.call_id for each in good}
-    assert set(committed.rejected) == {bad.call_id}
-    (reject,) = rows(ledger, "rejects")
-    assert reject["call_id"] == bad.call_id
-    assert reject["reason"] == committed.rejected[bad.call_id]
-    assert decode_record(bytes(reject["record"])) == bad.closed
-    assert_sums_agree(ledger)
-    commit(ledger, bad)
-    assert len(rows(ledger, "rejects")) == 1
-
-
-def test_a_row_the_database_refuses_is_found_by_halving(ledger: Ledger) -> None:
-    """D8: the one row the database will not take is set aside, with a fault nobody foresaw."""
-    if ledger.place.startswith("sqlite"):
-        execute(
-            ledger,
-            "CREATE TRIGGER refuse BEFORE INSERT ON calls WHEN NEW.user_name = 'eve' "
-            "BEGIN SELECT RAISE(ABORT, 'no'); END",
-        )
-    else:
-        execute(ledger, "ALTER TABLE calls ADD CONSTRAINT refuse CHECK (user_name <> 'eve')")
-    entries = [entry(user="eve" if number in (3, 17) else "ann") for number in range(25)]
-    committed = commit(ledger, *entries, positions={"j": Position(1, 1)})
-    assert set(committed.rejected) == {entries[3].call_id, entries[17].call_id}
-    assert len(rows(ledger, "calls")) == len(rows(ledger, "attempts")) == 23
-    assert ledger.load().positions == {"j": Position(1, 1)}
-    assert_sums_agree(ledger)
-
-
-def test_a_parked_call_without_a_proper_id_is_set_aside(ledger: Ledger) -> None:
-    """D8: nor can an opening record whose id is none stop the others."""
-    bad = Parked("x\0'; --", "j", encode_record(entry().closed.opened))
-    committed = commit(ledger, entry(), park=[bad], unpark=["also bad"])
-    assert len(committed.inserted) == 1
-    assert ledger.load().parked == {}
-    (reject,) = rows(ledger, "rejects")
-    assert (reject["call_id"], reject["reason"]) == ("x'; --", "bad_call_id")
-
-
-HOSTILE = [
-    "'; DROP TABLE calls; --",
-    '"quoted" \\ back',
-    "nul\0inside",
-    "😀" * 128,
-    "%s %(x)s :name ? $1 {}",
-    "line\nbreak\r\x1b[31m\x7f",
-    "\udc80 lone surrogate \ud800",
-    "\u202eright to left\u0000\uffff",
-    "x" * 5000,
-    " ",
-]
-
-
-@pytest.mark.parametrize("text", HOSTILE)
-def test_whatever_strangers_write_the_row_goes_in(ledger: Ledger, text: str) -> None:
-    """Text of any kind is stored as it is, less NUL, lone surrogates and excessive length."""
-    hostile = entry(
-        user=text,
-        team=text,
-        session=text,
-        tags={text: text},
-        upstream=text,
-        model=text,
-        response_id=text,
-        finish_reason=text,
-        error=text,
-        raw_usage=text,
-        price_variant={text: text},
-        response_model=text,
-        price=text,
-        attempts=[Attempt(number=1, upstream=text, started_ns=1, error=text)],
-    )
-    committed = commit(ledger, hostile)
-    assert committed.rejected == {}
-    call = ledger.call(hostile.call_id)
-    assert call is not None
-    if len(text) < 256 and "\0" not in text and "\udc80" not in text:
-        assert call.user == call.team == call.model == text
-        assert call.tags == {text: text}
-    assert call.user is not None
-    assert [each.id for each in ledger.calls()] == [hostile.call_id]
-    (row,) = ledger.report(["user", "model", "session"])
-    assert row.key["user"] == call.user
-    assert_sums_agree(ledger)
-
-
-def test_long_names_that_differ_stay_apart(ledger: Ledger) -> None:
-    """A name that is cut ends in a digest of the whole."""
-    commit(ledger, entry(user="x" * 400 + "a"), entry(user="x" * 400 + "b"))
-    assert len(ledger.report(["user"])) == 2
-    assert all(len(row.key["user"] or "") == 256 for row in ledger.report(["user"]))
-
-
-def test_a_clients_absurd_retry_count_does_not_cost_the_row(ledger: Ledger) -> None:
-    """A figure only the client vouches for is dropped if it cannot be stored."""
-    booked = entry()
-    opened = msgspec.structs.replace(booked.closed.opened, client_retry=2**63)
-    booked = msgspec.structs.replace(
-        booked, closed=msgspec.structs.replace(booked.closed, opened=opened)
-    )
-    commit(ledger, booked)
-    call = ledger.call(booked.call_id)
-    assert call is not None
-    assert call.client_retry is None
 
 
 def _again(first: Entry, **more: Any) -> Entry:
