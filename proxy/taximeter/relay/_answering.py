@@ -211,6 +211,12 @@ class Answering(Asking):
         if self._leg.side is not None:
             self._leg.side.take = None
 
+    def go_blind_from_splice(self, fault: Exception) -> None:
+        """Take over from the splice: what watches the stream has met a fault of ours."""
+        self._leave_splice()
+        if self._tap is not None:
+            self._tap.go_blind(fault)
+
     def go_on_from_splice(self, body: bytes, now: int) -> None:
         """Take over from the splice: its bytes are the stream's last, or none at all."""
         if not body and not (self._leg.parser is not None and self._leg.parser.complete):

@@ -67,6 +67,11 @@ class Bookkeeper:
         except (JournalError, OSError) as error:
             self._refuse(record, error)
             return None
+        except Exception as fault:
+            # A bug of ours must not cost a call; its words may quote one, so they are not told.
+            log.error("A record met a fault of ours.", exc_info=fault, extra=_names(record))
+            self._refuse(record, JournalError("it met a fault of ours", hint="see the log"))
+            return None
         self.records += 1
         policy = self._writer.sync_policy
         if policy is _INTERVAL:

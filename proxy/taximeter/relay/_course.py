@@ -289,8 +289,13 @@ class Course:
             record = bare_close_record(
                 opened, outcome, status, error or self._attempt_error, self._head, leg.attempts
             )
+        if tap is not None and tap.fault is not None:
+            self._log_fault(tap.fault)
         self.phase = ENDED
-        self._settled(record)
+        try:
+            self._settled(record)
+        except Exception as fault:
+            self._log_fault(fault)  # what it came to is not known to admission; it is on record
         self.worker.outcomes[outcome] += 1
         booked = True
         try:
@@ -306,7 +311,10 @@ class Course:
         if tap is not None:
             tap.release()
         if job is not None:
-            self.worker.count_later(self.call_id, job)
+            try:
+                self.worker.count_later(self.call_id, job)
+            except Exception as fault:
+                self._log_fault(fault)  # it is booked without, when the recorder has waited enough
         return booked
 
     def _end_wait(self, now: int) -> None:

@@ -58,12 +58,17 @@ class Splice:
         exchange.last_in_ns = now = _now()
         try:
             begin = self._chunks.whole_chunk(data)
-            if begin and reader.is_steady and reader.is_dull(body := data[begin:-2]):
+            try:
+                passes = begin and reader.is_steady and reader.is_dull(body := data[begin:-2])
+                if passes and self._tap.note_token(body, now):
+                    self._tap.tally()
+            except Exception as fault:
+                exchange.go_blind_from_splice(fault)
+                passes = False
+            if passes:
                 reader.events += 1
                 exchange.last_out_ns = now
                 exchange.response_bytes += len(body)
-                if self._tap.note_token(body, now):
-                    self._tap.tally()
                 self._transport.write(data)
             else:
                 self._take_with_care(data, now)

@@ -46,13 +46,13 @@ def tap_for(
         kept_bytes_max,
         budget,
     )
-    return Tap(*args) if reader is None else StreamTap(reader, *args)
+    return Tap(*args) if reader is None else StreamTap(reader, *args, drop_usage)
 
 
 class StreamTap(Tap):
     """Watches one stream of events or lines."""
 
-    __slots__ = ("_gaps", "_last_token_ns", "arrivals", "first_token_ns", "reader")
+    __slots__ = ("_gaps", "_last_token_ns", "arrivals", "first_token_ns", "reader", "withholds")
 
     is_stream = True
 
@@ -67,6 +67,7 @@ class StreamTap(Tap):
         content_encoding: str,
         kept_bytes_max: int,
         budget: ByteBudget,
+        withholds: bool = False,
     ) -> None:
         super().__init__(
             dialect,
@@ -79,6 +80,7 @@ class StreamTap(Tap):
             budget,
         )
         self.reader = reader
+        self.withholds = withholds
         self.first_token_ns: int | None = None
         """When the first token came."""
         self._last_token_ns = 0
@@ -99,6 +101,8 @@ class StreamTap(Tap):
     @property
     def whole(self) -> bool:
         """See `Tap.whole`."""
+        if self.fault is not None:
+            return True  # by all that is known: HTTP's own end has come
         return self.reader.ended or self.reader.answer.final
 
     @property
@@ -169,7 +173,11 @@ class StreamTap(Tap):
 
     def finish(self) -> bytes:
         """See `Tap.finish`."""
-        held = self.reader.finish()
+        held = b""
+        try:
+            held = self.reader.finish()
+        except Exception as fault:
+            self.go_blind(fault)
         return held if self._decoder is None else b""
 
     def answer(self) -> AnswerFacts:

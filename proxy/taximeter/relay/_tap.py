@@ -43,6 +43,7 @@ class Tap:
         "body_bytes",
         "content_type",
         "facts",
+        "fault",
         "keeps",
         "pieces",
         "room_bytes",
@@ -50,6 +51,8 @@ class Tap:
 
     is_stream = False
     """Whether the answer is a stream of events or lines."""
+    withholds = False
+    """Whether bytes may be held back, to be taken out."""
 
     def __init__(
         self,
@@ -68,6 +71,8 @@ class Tap:
         self._status = status
         self.content_type = content_type
         self.facts: set[Fact] = set()
+        self.fault: Exception | None = None
+        """The fault of ours after which nothing more was looked at, if there was one."""
         self._decoder: Decoder | None = None
         self._coded_bytes = 0
         self._gave_up = False
@@ -122,12 +127,31 @@ class Tap:
     # -- the bytes ----------------------------------------------------------------------------
 
     def feed(self, data: bytes, now_ns: int) -> bytes:
-        """Watch `data` go by; give the bytes to release."""
-        if self._decoder is None:
-            return self._watch(data, now_ns)
-        if not self._gave_up:
-            self._watch_decoded(self._decoder, data, now_ns)
+        """Watch `data` go by; give the bytes to release.
+
+        Raises whatever a fault of ours is, where it is not known any more which bytes are held.
+        """
+        try:
+            if self._decoder is None:
+                return self._watch(data, now_ns)
+            if not self._gave_up:
+                self._watch_decoded(self._decoder, data, now_ns)
+        except Exception as fault:
+            self.go_blind(fault)
         return data
+
+    def go_blind(self, fault: Exception) -> None:
+        """Look at no further byte, and let all of them pass: a bug here costs no answer.
+
+        Raises the fault again where bytes are held back: nobody can say which.
+        """
+        if self._decoder is None:
+            if self.withholds:
+                raise fault
+            self._decoder = Unreadable()
+        self._gave_up = True
+        self.fault = fault
+        self.facts.add(Fact.TAP_FAILED)
 
     def _watch_decoded(self, decoder: Decoder, data: bytes, now_ns: int) -> None:
         self._coded_bytes += len(data)

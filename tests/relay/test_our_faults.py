@@ -1,0 +1,102 @@
+"""L5: a bug of ours in what watches a call and books it, while calls and streams go by."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from taximeter.call import Outcome
+from taximeter.relay._stream_tap import StreamTap
+from tests.relay.bench import EVENTS, OK, Line, bench
+from tests.relay.test_books import DELTA, DONE, chunk
+from tests.relay.test_order import request
+
+PLACES = (
+    "taximeter.relay._bookkeeper:encode_record",
+    "taximeter.relay._course:close_record",
+    "taximeter.relay._ending:find_usage",
+    "taximeter.relay._exchange:Exchange._settled",
+    "taximeter.relay._worker:RelayWorker.count_later",
+    "taximeter.relay._tap:Tap.answer",
+    "taximeter.relay._tap:Tap.keep",
+    "taximeter.relay._stream_tap:StreamTap.note_token",
+    "taximeter.relay._stream_tap:StreamTap.tally",
+    "taximeter.relay._stream_tap:StreamTap._watch",
+    "taximeter.dialects._openai_stream:OpenAiReader.feed",
+    "taximeter.dialects._openai_stream:OpenAiReader.finish",
+    "taximeter.dialects._openai_stream:OpenAiReader.is_dull",
+)
+UNTOLD = {"taximeter.relay._tap:Tap.answer"}
+"""Not in the log, but in the row: `tap_failed`."""
+DELTAS = [DELTA] * 6
+
+
+def fail(*_: Any, **__: Any) -> NoReturn:
+    """Be a bug."""
+    raise RuntimeError("a fault of ours, made for this test")
+
+
+async def answer(line: Line) -> None:
+    """Answer, with a stream if one is asked for."""
+    while True:
+        _, body = await line.request()
+        if b"true" not in body:
+            await line.say(OK)
+            continue
+        await line.say(EVENTS)
+        for delta in DELTAS:
+            await line.say(chunk(delta))
+            await asyncio.sleep(0.005)  # so that each is read alone, as streams come
+        await line.say(chunk(DONE) + b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_bug_in_what_keeps_the_books_costs_no_call(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """L5: whichever part of it raises, each time, plain answers and streams arrive whole, the next
+    call is served on the same connection, each is booked if there is a way, and it is told.
+    """
+    module, _, path = place.partition(":")
+    *classes, name = path.split(".")
+    owner = functools.reduce(getattr, classes, importlib.import_module(module))
+    async with bench(tmp_path, answer, upstream={"usage": "observe"}) as made:
+        lost = made.worker.books._writer.lost
+        assert lost is not None
+        monkeypatch.setattr(owner, name, fail)
+        client = await made.client()
+        for stream in (False, True, False, True):
+            await client.say(request("/v1/chat/completions", stream=stream))
+            status, _, body = await client.answer()
+            assert (status, body) == (200, b"".join(DELTAS) + DONE if stream else b"{}")
+        monkeypatch.undo()
+        await made.until(lambda: not made.worker.exchanges)
+        assert [record.outcome for record in made.closed] == [Outcome.COMPLETED] * 4
+        assert lost.calls == (4 if place.endswith(":encode_record") else 0)
+        told = [record for record in caplog.records if "fault of ours" in record.message]
+        assert told or place in UNTOLD
+        made.worker.faults = 0  # these were ours to make
+
+
+async def test_a_stream_that_bytes_are_held_of_is_broken_off_honestly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L5, C2: where an event is to be taken out and a bug strikes, nobody can say which bytes are
+    held back: the stream ends without its end, and its row says that it was our doing.
+    """
+    async with bench(tmp_path, answer) as made:
+        monkeypatch.setattr(StreamTap, "_watch", fail)
+        client = await made.client()
+        await client.say(request("/v1/chat/completions", stream=True))
+        heard = await client.rest()
+        assert b"[DONE]" not in heard
+        assert not heard.endswith(b"0\r\n\r\n")
+        await made.until(lambda: len(made.closed) == 1)
+        assert made.closed[0].outcome is Outcome.INTERRUPTED
+        assert made.closed[0].error == "internal_error"
+        made.worker.faults = 0
