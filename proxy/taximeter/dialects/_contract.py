@@ -163,12 +163,12 @@ class Dialect(ABC):
     ) -> RequestFacts:
         """Read a request's body, or its beginning if not `whole`."""
 
-    @abstractmethod
     def ask_usage(self, body: bytes) -> bytes | None:
         """Give the body with `stream_options.include_usage` set, or None to leave it as it is.
 
-        Nothing else of the body changes, byte for byte.
+        Nothing else of the body changes, byte for byte. In most families usage comes unasked.
         """
+        return None
 
     @abstractmethod
     def limit_output(self, operation: Operation, body: bytes, tokens_max: int) -> bytes | None:
@@ -184,9 +184,9 @@ class Dialect(ABC):
         that is what one reader makes of a body that two may read in two ways.
         """
 
-    @abstractmethod
     def refuses_usage(self, status: int, body: bytes) -> bool:
         """Tell whether an error answer says that `stream_options` is not known there."""
+        return False
 
     @abstractmethod
     def stream_reader(

@@ -78,17 +78,9 @@ class Gemini(Dialect):
             answers=stated(config.candidate_count) or stated(config.snake_count) or 1,
         )
 
-    def ask_usage(self, body: bytes) -> bytes | None:
-        """See `Dialect.ask_usage`. Usage always comes here."""
-        return None
-
     def limit_output(self, operation: Operation, body: bytes, tokens_max: int) -> bytes | None:
         """See `Dialect.limit_output`."""
         return _output.limit_gemini(operation, body, tokens_max)
-
-    def refuses_usage(self, status: int, body: bytes) -> bool:
-        """See `Dialect.refuses_usage`."""
-        return False
 
     def stream_reader(
         self, operation: Operation, provider: str | None, content_type: str, drop_usage: bool
