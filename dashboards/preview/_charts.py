@@ -14,7 +14,10 @@ from dashboards.preview._frames import Series
 from dashboards.preview._units import text_of
 from dashboards.preview._values import Span
 
-PALETTE = "#73bf69 #f2cc0c #8ab8ff #ff780a #f2495c #5794f2 #b877d9 #37872d #fade2a #c4162a".split()
+PALETTE = (
+    "#73bf69 #f2cc0c #8ab8ff #ff780a #f2495c #5794f2 #b877d9 #705da0 #37872d #fade2a"
+    " #447ebc #c15c17 #890f02 #0a437c #6d1f62 #584477 #b7dbab #f4d598 #70dbed #f9ba8f"
+).split()
 NAMED = {
     "green": "#73bf69",
     "red": "#f2495c",
@@ -53,7 +56,7 @@ def timeseries(panel: dict[str, Any], series: list[Series], span: Span, w: int, 
     custom, unit = defaults["custom"], defaults["unit"]
     stacked = custom["stacking"]["mode"]
     bars = custom["drawStyle"] == "bars"
-    shapes = _stacked(series, stacked == "percent") if stacked != "none" else None
+    shapes = _stacked(series, stacked == "percent") if stacked != "none" or bars else None
     tops = [high for each in shapes for _, _, high in each] if shapes else []
     values = tops or [value for each in series for _, value in each.points]
     low, high = _bounds(values, defaults, shapes is not None or bars)
@@ -92,12 +95,15 @@ def timeseries(panel: dict[str, Any], series: list[Series], span: Span, w: int, 
             outline = [(x, top) for x, _, top in band] + [(x, base) for x, base, _ in band[::-1]]
             parts.append(f'<polygon points="{_path(outline)}" fill="{shade}" opacity="0.35"/>')
             line = [(x, top) for x, _, top in band]
-        parts.append(
-            f'<polyline points="{_path(line)}" fill="none" stroke="{shade}" '
-            f'stroke-width="1.5"{dash}/>'
-        )
-        if len(line) == 1:
-            parts.append(f'<circle cx="{line[0][0]}" cy="{line[0][1]}" r="3" fill="{shade}"/>')
+        # Where Prometheus has nothing, Grafana's lines have gaps.
+        wide = area.x(span.since + 1.5 * step) - area.x(span.since)
+        for run in _runs(line, wide if "expr" in str(panel["targets"]) else math.inf):
+            parts.append(
+                f'<polyline points="{_path(run)}" fill="none" stroke="{shade}" '
+                f'stroke-width="1.5"{dash}/>'
+            )
+            if len(run) == 1:
+                parts.append(f'<circle cx="{run[0][0]}" cy="{run[0][1]}" r="2" fill="{shade}"/>')
     return _svg(parts, w, h)
 
 
@@ -173,13 +179,17 @@ def states(panel: dict[str, Any], series: list[Series], span: Span, w: int, h: i
     tall = (h - _TOP - _BOTTOM) / max(1, len(series))
     parts = [area.times()]
     for row, each in enumerate(series):
-        parts.append(_text(_LEFT - 6, area.y(row + 0.5) + 4, each.name, "end"))
         for at, value in each.points:
             shade = colour(known.get(str(int(value)), {}).get("color", "text"))
             parts.append(
                 f'<rect x="{area.x(at):.1f}" y="{area.y(row + 1) + 2:.1f}" '
-                f'width="{wide + 0.5:.1f}" height="{tall - 4:.1f}" fill="{shade}" opacity="0.8"/>'
+                f'width="{wide + 0.5:.1f}" height="{tall - 4:.1f}" fill="{shade}" opacity="0.6"/>'
             )
+        # Over its bar: names are longer than the room beside it.
+        parts.append(
+            f'<text x="{_LEFT + 6}" y="{area.y(row + 0.5) + 4:.1f}" style="fill:#ffffff">'
+            f"{html.escape(each.name)}</text>"
+        )
     return _svg(parts, w, h)
 
 
@@ -303,6 +313,16 @@ def _stacked(series: list[Series], share: bool) -> list[list[tuple[float, float,
             below[at] += value
         bands.append(band)
     return bands
+
+
+def _runs(line: list[tuple[float, float]], gap_max: float) -> list[list[tuple[float, float]]]:
+    """Part a line where two of its points are further apart."""
+    runs: list[list[tuple[float, float]]] = []
+    for point in line:
+        if not runs or point[0] - runs[-1][-1][0] > gap_max:
+            runs.append([])
+        runs[-1].append(point)
+    return runs
 
 
 def _step_of(series: list[Series], span: Span) -> float:

@@ -16,6 +16,7 @@ WIDTH = 1600
 _CELL, _GAP = 30, 8
 """Height of a row of the grid, and the gap between two, as in Grafana."""
 _HEAD, _LEGEND = 30, 22
+_LEGEND_LINE, _LEGEND_LINES_MAX = 18, 4
 NEUTRAL = "#ccccdc"
 _BOLD = re.compile(r"\*\*(.+?)\*\*")
 
@@ -35,7 +36,7 @@ p.about { margin: 0 12px 10px; color: #8e8e99; width: 1500px; }
   align-items: center; justify-content: center; font-size: 30px; }
 .spark { position: absolute; bottom: 0; left: 0; }
 svg text { fill: #9a9aa6; font-size: 10.5px; }
-.legend { padding: 0 10px; height: 18px; line-height: 18px; overflow: hidden;
+.legend { padding: 0 10px; line-height: 18px; overflow: hidden;
   font-size: 11px; color: #b5b5c2; }
 .legend span { display: inline-block; margin-right: 12px; white-space: nowrap; }
 .legend i { display: inline-block; width: 12px; height: 3px; margin-right: 5px;
@@ -103,14 +104,15 @@ def _inside(panel: dict[str, Any], frames: Frames, span: Span, w: int, h: int) -
     elif not series:
         drawn = ""
     elif kind == "timeseries":
-        room = h - _HEAD - _LEGEND
+        lines = _legend_lines([each.name for each in series], w)
+        room = h - _HEAD - _LEGEND - (lines - 1) * _LEGEND_LINE
         drawn = _charts.timeseries(panel, series, span, w - 2, room)
         shades = colours_of(panel, series)
         keys = "".join(
             f'<span><i style="background:{shade}"></i>{html.escape(each.name)}</span>'
             for each, shade in zip(series, shades, strict=True)
         )
-        drawn += f'<div class="legend">{keys}</div>'
+        drawn += f'<div class="legend" style="height:{lines * _LEGEND_LINE}px">{keys}</div>'
     elif kind == "heatmap":
         drawn = _charts.heatmap(panel, series, span, w - 2, h - _HEAD - 4)
     elif kind == "histogram":
@@ -121,6 +123,17 @@ def _inside(panel: dict[str, Any], frames: Frames, span: Span, w: int, h: int) -
     else:
         drawn = _bars(panel, frames)
     return drawn or f'<div class="empty">{html.escape(_empty(panel))}</div>'
+
+
+def _legend_lines(names: list[str], w: int) -> int:
+    """Tell how many lines a legend takes, about."""
+    lines, at = 1, 0.0
+    for name in names:
+        wide = 29 + 6.8 * len(name)
+        if at + wide > w - 20 and at:
+            lines, at = lines + 1, 0.0
+        at += wide
+    return min(lines, _LEGEND_LINES_MAX)
 
 
 def _empty(panel: dict[str, Any]) -> str:

@@ -31,11 +31,11 @@ TERMS: dict[str, Any] = {
             "output_tokens_max": 256,
             "budget": {"tokens": 6_000, "per": "hour"},
         },
-        "trial": {"requests_per_minute": 30, "burst_seconds": 4, "input_tokens_max": 1_000},
+        "trial": {"requests_per_minute": 6, "burst_seconds": 10, "input_tokens_max": 1_000},
     },
     "users": {
         "bob": {"budget": {"usd": 0.02, "per": "hour"}},
-        "cho": {"budget": {"usd": 0.002, "per": "hour", "hard": False}},
+        "cho": {"budget": {"usd": 0.01, "per": "hour", "hard": False}},
         "eve": {"tier": "labs"},
         "fay": {"tier": "trial"},
     },

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from dashboards.preview._crowd import Ask, call, try_call
 from dashboards.preview._setting import BESIDE_CONNECTIONS_MAX
+from tests.alerts._stack import wait
 from tests.rig import Script
 from tests.rig.taximeter import Taximeter
 from tests.rig.upstream import Upstream
@@ -32,6 +33,7 @@ _BEGIN, _END = 0.15, 0.85
 """Of the run: what was before, and what comes after, is plain traffic."""
 _APART_SECONDS = 1.5
 """Between two of a kind: the first makes a series, which begins at 1; the second moves it."""
+_COUNTER_SECONDS_MAX = 10.0
 _REST_SECONDS = 3.0
 """From the last of them until all have been told of: relays do it once a second."""
 
@@ -125,7 +127,7 @@ def _house(script: Script) -> Ask:
 
 def _answer_is_fetched_elsewhere(stage: Stage) -> None:
     """A run in the background is fetched through one Taximeter before the other has booked it."""
-    recorder = _child(stage.beside, b"recorder")
+    recorder = _process(stage.beside, b"recorder")
     body = {"model": "gpt-5.4", "input": "hello", "background": True}
     ask = Ask(path="/v1/responses", body=body, user="ann", team="search")
     os.kill(recorder, signal.SIGSTOP)
@@ -173,10 +175,17 @@ def _streams_end_early(stage: Stage) -> None:
 
 
 def _usage_is_not_told(stage: Stage) -> None:
-    """Tokens are counted here where nobody tells them; of a text that is too long, roughly."""
-    for count in (100, 50, 1_500_000):
-        script = Script(usage_missing=True)
-        try_call(stage.main.port, replace(_house(script), words="lorem " * count))
+    """Tokens are counted here where nobody tells them, by a process that dies over the last."""
+    ask = _house(Script(usage_missing=True))
+    relay = _process(stage.main, b"relay")
+    try_call(stage.main.port, ask)
+    if not wait(lambda: bool(_children(relay)), _COUNTER_SECONDS_MAX):
+        raise RuntimeError("nothing counts tokens")
+    (counter,) = _children(relay)
+    os.kill(counter, signal.SIGSTOP)
+    try_call(stage.main.port, ask)
+    time.sleep(0.3)
+    os.kill(counter, signal.SIGKILL)
 
 
 def _collector_takes_nothing(stage: Stage) -> None:
@@ -205,7 +214,7 @@ def _relay_dies(stage: Stage) -> None:
     asks = [Ask(stream=True, user="guest", team="guests", script=script) for _ in range(3)]
     threads = _start(stage.beside, asks)
     time.sleep(1.0)
-    os.kill(_child(stage.beside, b"relay"), signal.SIGKILL)
+    os.kill(_process(stage.beside, b"relay"), signal.SIGKILL)
     for thread in threads:
         thread.join()
 
@@ -263,11 +272,14 @@ def _start(meter: Taximeter, asks: Sequence[Ask]) -> list[threading.Thread]:
     return threads
 
 
-def _child(meter: Taximeter, kind: bytes) -> int:
+def _process(meter: Taximeter, kind: bytes) -> int:
     """Give the id of a Taximeter's process of a kind."""
     assert meter.process is not None
-    path = Path(f"/proc/{meter.process.pid}/task/{meter.process.pid}/children")
-    for pid in map(int, path.read_text().split()):
+    for pid in _children(meter.process.pid):
         if kind in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
             return pid
     raise RuntimeError(f"there is no {kind.decode()}")
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
