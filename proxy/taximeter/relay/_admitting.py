@@ -145,6 +145,7 @@ class Admitting(Answering):
     def not_admitted(self, refused: Refuse) -> None:
         """Its wait was in vain."""
         self._stages[_QUEUE] = self._stages.get(_QUEUE, 0) + refused.waited_ns
+        self._ticket = None  # it ended with the refusal
         self._guarded(lambda: self._give_up_waiting(refused))
 
     def _give_up_waiting(self, refused: Refuse) -> None:

@@ -43,7 +43,7 @@ _now = time.monotonic_ns
 # Taken out of the class once: to look into an Enum is a call of its own.
 RECEIVING, ADMITTING, ATTEMPTING, RELAYING, ENDED = Phase
 _RECEIVE, _QUEUE = Stage.RECEIVE, Stage.QUEUE
-_CONNECT, _FIRST_BYTE = Stage.CONNECT, Stage.FIRST_BYTE
+_CONNECT, _FIRST_BYTE, _SETTLE = Stage.CONNECT, Stage.FIRST_BYTE, Stage.SETTLE
 
 
 class Course:
@@ -194,6 +194,7 @@ class Course:
                 self.worker.dialect_of(request),
                 self.call_id,
                 bodiless=request.message.method == b"HEAD",
+                timing=self._refusal_timing(),
             )
         self._finish()
 
@@ -256,13 +257,16 @@ class Course:
         if self._closed:
             return True
         self._closed = True
-        now = _now()
+        now = since = _now()
         request, tap, leg = self._request, self._tap, self._leg
         leg.note(self._head.status if self._head is not None else None, self._attempt_error)
         if tap is not None and leg.first_byte_ns is not None:
             answer_stages(self._stages, leg.first_byte_ns, tap, now)
         elif tap is None and self._ticket is not None:
             self._end_wait(now)
+        elif tap is None and self.phase is ADMITTING:
+            # It was refused: from that decision on all is settling, also what it takes to tell.
+            since = self._decided_ns
         if self._usage_asked:
             self._facts.add(Fact.USAGE_ASKED)
         opened = self._opened or request.opened()
@@ -281,7 +285,7 @@ class Course:
                 facts=self._facts,
                 sent=leg.sent_ns is not None,
                 response_bytes=self.response_bytes,
-                settle_started_ns=now,
+                settle_started_ns=since,
             )
         except Exception as fault:
             # The call goes on, and is booked; what it used has to remain unknown.
@@ -316,6 +320,22 @@ class Course:
             except Exception as fault:
                 self._log_fault(fault)  # it is booked without, when the recorder has waited enough
         return booked
+
+    @property
+    def _decided_ns(self) -> int:
+        """When the last wait before an attempt was over: it was let go, or refused."""
+        stages = self._stages
+        return self._started_ns + stages.get(_RECEIVE, 0) + stages.get(_QUEUE, 0)
+
+    def _refusal_timing(self) -> bytes:
+        """Give the stages of a call that ends with an answer of ours, as a field's line."""
+        stages, attempts = self._stages, self._leg.number
+        settled = stages.get(_SETTLE, 0) if attempts else _now() - self._decided_ns
+        return b"Server-Timing: queue;dur=%d.%03d, connect;dur=%d.%03d, settle;dur=%d.%03d" % (
+            *divmod(stages.get(_QUEUE, 0) // 1000, 1000),
+            *divmod(stages.get(_CONNECT, 0) // 1000, 1000),
+            *divmod(max(0, settled) // 1000, 1000),
+        )
 
     def _end_wait(self, now: int) -> None:
         """Put the wait on record that a call has ended in: for its turn, or its next attempt."""

@@ -93,13 +93,21 @@ class Delivery:
             self._send(answer_head(head.status, head.reason, head.lines))
 
     def refuse(
-        self, refused: Refused, dialect: Dialect, call_id: str | None, *, bodiless: bool = False
+        self,
+        refused: Refused,
+        dialect: Dialect,
+        call_id: str | None,
+        *,
+        bodiless: bool = False,
+        timing: bytes = b"",
     ) -> None:
-        """Write a whole answer of our own, in the dialect's shape."""
+        """Write a whole answer of our own, in the dialect's shape. `timing` is a field's line."""
         problem = refused.problem
         lines = ["Content-Type: application/json", f"x-taximeter-error: {refused.code}"]
         if call_id is not None:
             lines.append(f"x-taximeter-call-id: {call_id}")
+        if timing:
+            lines.append(timing.decode("ascii"))
         if refused.retry_after_ms is not None:
             lines.append(f"Retry-After: {-(-refused.retry_after_ms // 1000)}")
             lines.append(f"retry-after-ms: {refused.retry_after_ms}")

@@ -110,7 +110,13 @@ class EarlyDelivery(Delivery):
         return event or b""
 
     def refuse(
-        self, refused: Refused, dialect: Dialect, call_id: str | None, *, bodiless: bool = False
+        self,
+        refused: Refused,
+        dialect: Dialect,
+        call_id: str | None,
+        *,
+        bodiless: bool = False,
+        timing: bytes = b"",
     ) -> None:
         """Say no inside the stream. It was a refusal's status that was not to be had any more."""
         refusal = dialect.refusal(refused.problem.status, refused.code, refused.message)
