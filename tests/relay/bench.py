@@ -198,6 +198,7 @@ class Bench:
         await self.until(lambda: not worker.exchanges and not worker.clients)
         assert worker.snapshot.body_budget.bytes_taken == 0
         assert worker.tap_budget.bytes_taken == 0
+        assert worker.kept.claimed == 0, "a call that has ended holds its key"
         assert worker.faults == 0, "a call met a fault of the relay's own"
         assert worker.admission.waiting == 0
         gates = worker.admission.admission.gates().values()

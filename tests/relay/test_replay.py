@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -340,3 +341,101 @@ async def test_a_replay_that_cannot_be_booked_is_not_given(tmp_path: Path) -> No
         made.worker.books.write = write  # type: ignore[method-assign]
         assert (status, said["error"]["code"]) == (503, "journal_unwritable")
         assert b"idempotent-replayed" not in fields
+
+
+async def test_pipelined_askings_and_old_clients_get_it_too(tmp_path: Path) -> None:
+    """One after the other on a connection; and HTTP/1.0 gets a stream to the connection's end."""
+    upstream = Scripted(STREAMED)
+    async with bench(tmp_path, upstream, replay=ON) as made:
+        client = await made.client()
+        request = ask(KEY, ALICE, stream=True)
+        await client.say(request * 3)
+        bodies = {(await client.answer())[2] for _ in range(3)}
+        assert len(bodies) == 1
+        await client.say(request.replace(b"HTTP/1.1", b"HTTP/1.0", 1))
+        status, fields, body = await client.answer()
+        assert (status, {body}) == (200, bodies)
+        assert b"transfer-encoding" not in fields
+        assert len(upstream.heads) == 1
+
+
+async def test_however_a_body_comes_it_is_the_same_request(tmp_path: Path) -> None:
+    """Chunked or with a length, at once or in pieces: what counts is what is asked."""
+    upstream = Scripted()
+    async with bench(tmp_path, upstream, replay=ON) as made:
+        whole = ask(KEY, ALICE)
+        head, body = whole.split(b"\r\n\r\n", 1)
+        lines = [line for line in head.split(b"\r\n") if not line.startswith(b"Content-Length")]
+        halves = b"%x\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (5, body[:5], len(body) - 5, body[5:])
+        chunked = b"\r\n".join([*lines, b"Transfer-Encoding: chunked", b"", halves])
+        first, second = await twice(made, whole, chunked)
+        assert (first[2], second[1][b"idempotent-replayed"]) == (second[2], [b"true"])
+        client = await made.client()
+        for at in range(0, len(whole), 7):
+            await client.say(whole[at : at + 7])
+            await asyncio.sleep(0)
+        assert (await client.answer())[1][b"idempotent-replayed"] == [b"true"]
+
+
+async def test_a_body_that_streams_through_is_not_covered(tmp_path: Path) -> None:
+    """What is not here as a whole cannot be compared: it goes upstream, with its key."""
+    upstream = Scripted()
+    small = {"body_buffer_bytes_max": 100}
+    async with bench(tmp_path, upstream, replay=ON, relay=small) as made:
+        first, second = await twice(made, ask(KEY, ALICE, user="u" * 500))
+        assert (first[0], second[0], len(upstream.heads)) == (200, 200, 2)
+        assert all(KEY.encode() in head for head in upstream.heads)
+        assert made.worker.kept.events == {}
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_it_keeps_step_with_a_simple_model(tmp_path: Path, seed: int) -> None:
+    """Whatever is asked in whatever order: one success for a key and its holder, given to nobody
+    else, for no other request; and each row of a replay names the call that was paid.
+    """
+    drawn = random.Random(seed)
+    upstream = Numbered(drawn)
+    kept: dict[tuple[str, int], tuple[int, str, str]] = {}
+    async with bench(
+        tmp_path,
+        upstream,
+        upstream={"retry": {"attempts_max": 1}, "breaker": {"enabled": False}},
+        replay=ON,
+    ) as made:
+        client = await made.client()
+        for _ in range(120):
+            holder, key, what = drawn.choice([ALICE, BOB]), drawn.randrange(4), drawn.randrange(2)
+            await client.say(ask(f"Idempotency-Key: {key}", holder, seed=what))
+            status, _, body = await client.answer()
+            row = last(made)
+            before = kept.get((holder, key))
+            if before is None:
+                assert Fact.REPLAYED not in row.facts, f"seed {seed}"
+                if status == 200:
+                    said = json.loads(body)["id"]
+                    kept[holder, key] = (what, said, row.opened.call_id)
+            elif before[0] != what:
+                assert status == 422, f"seed {seed}"
+            else:
+                assert (status, json.loads(body)["id"]) == (200, before[1]), f"seed {seed}"
+                assert row.opened.retry_of == before[2]
+                assert row.attempts == []
+        assert upstream.good == len(kept)
+        assert made.worker.kept.events["kept"] == len(kept)
+
+
+class Numbered:
+    """An upstream that fails now and then, and gives each answer an id of its own."""
+
+    def __init__(self, drawn: random.Random) -> None:
+        self.good = 0
+        self._drawn = drawn
+
+    async def __call__(self, line: Line) -> None:
+        while True:
+            await line.request()
+            if self._drawn.random() < 0.5:
+                await line.say(answer(self._drawn.choice([400, 429, 500]), error("bad")))
+            else:
+                self.good += 1
+                await line.say(answer(200, {"id": f"made {self.good}"}))

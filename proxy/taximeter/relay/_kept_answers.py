@@ -107,6 +107,11 @@ class KeptAnswers:
         """Whether answers are kept at all."""
         return self._limits.enabled
 
+    @property
+    def claimed(self) -> int:
+        """Keys that calls under way have to themselves."""
+        return len(self._claims)
+
     def apply(self, limits: Replay) -> None:
         """Go by other bounds from now on."""
         self._limits = limits
