@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taximeter.call import Fact, Outcome, Usage
+from taximeter.call import Fact, Outcome, Stage, Usage
 from taximeter.metrics._words import GEN_AI_PROVIDERS
 from taximeter.traces import Server, spans_of
 from taximeter.traces._encode import encode_call
@@ -230,3 +230,23 @@ def test_a_refusal_of_ours_has_no_attempt() -> None:
     found = spans(rejected())
     assert found.keys() == {"call", "settle"}
     assert found["call"].attributes["http.response.status_code"] == 404
+
+
+def test_an_answer_given_again_is_a_call_without_an_attempt_or_a_cost() -> None:
+    """It names the call that was paid; nothing of it stands in the trace twice."""
+    told = streamed(
+        begun={"retry_of": call_id(7)},
+        facts=[Fact.REPLAYED],
+        stages={Stage.RECEIVE: 300 * US, Stage.SETTLE: 50 * US},
+        attempts=[],
+        usage=None,
+        cost_pico=0,
+        price=f"replay of {call_id(7)}",
+    )
+    found = spans(told)
+    assert found.keys() == {"call", "receive", "settle"}
+    attributes = found["call"].attributes
+    assert attributes["taximeter.retry_of"] == call_id(7)
+    assert attributes["taximeter.cost_usd"] == "0"
+    assert attributes["taximeter.attempts"] == 0
+    assert "gen_ai.usage.output_tokens" not in attributes

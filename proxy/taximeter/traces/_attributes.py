@@ -42,6 +42,7 @@ def call_attributes(
         names.COUNT_RULE: entry.count_rule,
         names.PRICE: entry.price,
         names.ATTEMPTS: len(closed.attempts),
+        names.RETRY_OF: opened.retry_of,
         names.FACTS: [str(fact) for fact in closed.facts] or None,
     }
     if times.first_token_ns is not None:

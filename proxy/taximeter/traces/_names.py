@@ -51,6 +51,7 @@ TIME_TO_FIRST_TOKEN: Final = "taximeter.time_to_first_token"
 EVENTS: Final = "taximeter.stream.events"
 FACTS: Final = "taximeter.facts"
 ATTEMPTS: Final = "taximeter.attempts"
+RETRY_OF: Final = "taximeter.retry_of"
 
 # -- on calls and attempts -----------------------------------------------------------------------
 
