@@ -80,7 +80,7 @@ $(VENV)/.test: $(VENV)/.run requirements/test.lock
 
 # Engines that the tests and benchmarks run beside the proxy.
 $(VENV)/.system: $(VENV)/.made tools/system-packages
-	tools/system-packages engines
+	VENV=$(VENV) tools/system-packages engines
 	touch $@
 
 # Grafana's types, to hold the boards against. Without npm that test says what it left out.

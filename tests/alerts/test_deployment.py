@@ -2,7 +2,8 @@
 
 No container is started here. What can be checked without one is: that everything mounted is there,
 that Prometheus, Alertmanager, PostgreSQL and Taximeter take their configuration, that nothing runs
-with more rights than it needs, and that no secret stands in any file.
+with more rights than it needs, and that no secret stands in any file. What Compose itself says of
+the file is in test_compose.
 """
 
 from __future__ import annotations
