@@ -223,6 +223,31 @@ async def test_a_call_beyond_the_limit_waits_for_the_one_before(tmp_path: Path) 
         assert b"queue;dur=0.000" not in answers[1][1][b"server-timing"][0]
 
 
+async def test_a_stream_holds_its_slot_while_its_bytes_come(tmp_path: Path) -> None:
+    """O7: the next call goes when a stream has ended, not when its head or its first bytes come."""
+    heads, more = [], asyncio.Event()
+
+    async def stream(line: Line) -> None:
+        while True:
+            heads.append(await line.request())
+            await line.say(EVENTS + b"4\r\n: a\n\r\n")
+            await more.wait()
+            await line.say(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n")
+
+    async with bench(tmp_path, stream, upstream={"limits": {"concurrency": 1}}) as made:
+        clients = [await made.client() for _ in range(2)]
+        for client in clients:
+            await client.say(ask(stream=True))
+            await made.until(lambda: bool(heads))
+        await clients[0].until(b": a\n")
+        await made.until(lambda: made.worker.admission.waiting == 1)
+        await asyncio.sleep(0.05)
+        assert len(heads) == 1
+        more.set()
+        for client in clients:
+            await client.until(b"[DONE]")
+
+
 async def test_a_full_queue_refuses_at_once_and_says_when_to_come_again(tmp_path: Path) -> None:
     """O2: 503 in the dialect's shape with `Retry-After`, and no attempt upstream."""
     upstream = Held()

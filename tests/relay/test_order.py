@@ -23,18 +23,20 @@ from tests.relay.test_books import DELTA, DONE, chunk
 CHAT, MESSAGES, FILES = "/v1/chat/completions", "/v1/messages", "/v1/files"
 JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
-ANSWERS: dict[str, tuple[str, bool, bytes, bytes]] = {
-    # what is asked, whether for a stream, the upstream's answer, the last bytes of ours
-    "sized": (CHAT, False, JSON + b"Content-Length: 9\r\n\r\n" + b'{"a":"z"}', b'z"}'),
-    "chunked": (CHAT, False, JSON + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n" + END, END),
-    "to its end": (CHAT, False, JSON + b"Connection: close\r\n\r\n{}", END),
-    "no body": (FILES, False, b"HTTP/1.1 204 No Content\r\n\r\n", b"\r\n\r\n"),
-    "an error": (CHAT, False, b"HTTP/1.1 400 No\r\nContent-Length: 3\r\n\r\nno!", b"no!"),
-    "a stream": (CHAT, True, EVENTS + chunk(DELTA) + chunk(DONE) + END, b"[DONE]"),
-    "a stream at once": (CHAT, True, EVENTS + chunk(DELTA + DONE) + END, b"[DONE]"),
-    "messages": (MESSAGES, True, EVENTS + chunk(STOP) + END, b"message_stop"),
-    "a stream unmarked": (CHAT, True, EVENTS + chunk(DELTA) + END, END),
+ANSWERS: dict[str, tuple[str, bool, tuple[bytes, ...], bytes]] = {
+    # what is asked, whether for a stream, what the upstream says, read by read, our last bytes
+    "sized": (CHAT, False, (JSON + b"Content-Length: 9\r\n\r\n", b'{"a":"z"}'), b'z"}'),
+    "chunked": (CHAT, False, (JSON + CHUNKED + b"2\r\n{}\r\n" + END,), END),
+    "to its end": (CHAT, False, (JSON + b"Connection: close\r\n\r\n{}",), END),
+    "no body": (FILES, False, (b"HTTP/1.1 204 No Content\r\n\r\n",), b"\r\n\r\n"),
+    "an error": (CHAT, False, (b"HTTP/1.1 400 No\r\nContent-Length: 3\r\n\r\nno!",), b"no!"),
+    "a stream": (CHAT, True, (EVENTS, *[chunk(DELTA)] * 4, chunk(DONE), END), b"[DONE]"),
+    "a stream at once": (CHAT, True, (EVENTS + chunk(DELTA + DONE) + END,), b"[DONE]"),
+    "no token": (CHAT, True, (EVENTS, chunk(DONE), END), b"[DONE]"),
+    "messages": (MESSAGES, True, (EVENTS, chunk(STOP), END), b"message_stop"),
+    "a stream unmarked": (CHAT, True, (EVENTS, chunk(DELTA), END), END),
 }
 
 
@@ -95,7 +97,7 @@ def request(path: str, *, stream: bool) -> bytes:
 
 @pytest.mark.parametrize("sync", ["interval", "always"])
 @pytest.mark.parametrize("name", ANSWERS)
-async def test_open_before_the_first_byte_upstream_and_close_before_the_last_byte_here(
+async def test_records_are_written_before_the_bytes_they_are_of(
     name: str, sync: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """D1: the record is written before the byte is, and with `always` it is safe before, too."""
@@ -103,7 +105,9 @@ async def test_open_before_the_first_byte_upstream_and_close_before_the_last_byt
 
     async def answer(line: Line) -> None:
         await line.request()
-        await line.say(said)
+        for part in said:
+            await line.say(part)
+            await asyncio.sleep(0.01)  # so that each is read alone
 
     wire = Wire(monkeypatch)
     alone = {"dialect": "anthropic"} if path == MESSAGES else {}
