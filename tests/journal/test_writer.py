@@ -322,7 +322,7 @@ def test_any_operation_may_fail(
     number_of_fault = 0
     while True:
         number_of_fault += 1
-        met = []
+        met: list[str] = []
 
         def fault(name: str, number: int, n: int = number_of_fault, met: list[str] = met) -> object:
             if n <= number < n + lasting:

@@ -51,9 +51,7 @@ def test_a_call_comes_back_with_every_fact_it_was_booked_with(ledger: Ledger) ->
             status=200,
         ),
     ]
-    usage = Usage(
-        **{name: place for place, name in enumerate(Usage.__struct_fields__, start=1)}  # type: ignore[arg-type]
-    )
+    usage = Usage(**{name: place for place, name in enumerate(Usage.__struct_fields__, start=1)})
     stages = {stage: 1_000_003 * place for place, stage in enumerate(Stage, start=1)}
     booked = entry(
         user="ann",

@@ -8,6 +8,7 @@ from taximeter.ledger import (
     Batch,
     LeaseLost,
     Ledger,
+    Note,
     Parked,
     Position,
     RecorderState,
@@ -77,6 +78,10 @@ def test_scopes_do_not_touch_each_other(ledger: Ledger) -> None:
     here, there = ledger.take_lead("one", "a"), ledger.take_lead("two", "b")
     ledger.take_lead("nameless")
     parked = {scope: Parked(call_id(), f"{scope}-j", scope.encode()) for scope in ("a", "b")}
+
+    def notes(scope: str) -> Note:
+        return lambda _: {"counters": scope.encode()}
+
     for scope, lease in (("a", here), ("b", there)):
         ledger.commit(
             Batch(
@@ -86,7 +91,7 @@ def test_scopes_do_not_touch_each_other(ledger: Ledger) -> None:
                 positions={f"{scope}-j": Position(1, 1)},
                 park=[parked[scope]],
             ),
-            lambda _, scope=scope: {"counters": scope.encode()},
+            notes(scope),
         )
     for scope in ("a", "b"):
         assert ledger.load(scope) == RecorderState(

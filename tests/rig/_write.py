@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Protocol
 
-import brotli  # type: ignore[import-untyped]  # ships no types of its own
+import brotli
 
 from tests.rig._log import Exchange
 from tests.rig._script import Script

@@ -83,7 +83,7 @@ async def test_a_slicer_cuts_bytes_into_pieces() -> None:
         line.down.slicer_bytes, line.down.slicer_seconds = 100, 0.005
         reader, writer = await asyncio.open_connection("127.0.0.1", line.port)
         writer.write(b"?\n")
-        pieces = []
+        pieces: list[bytes] = []
         while sum(map(len, pieces)) < len(SAID):
             pieces.append(await reader.read(65536))
         writer.close()

@@ -8,8 +8,9 @@ import random
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -51,7 +52,7 @@ async def slots_of(redis_url: str) -> int:
     async with Redis.from_url(redis_url) as redis:
         total = 0
         async for key in redis.scan_iter("t:slots*"):
-            fields = await redis.hgetall(key)
+            fields: Mapping[Any, Any] = await redis.hgetall(key)
             total += sum(int(value) for name, value in fields.items() if name.startswith(b"n:"))
         return total
 
@@ -365,7 +366,7 @@ async def test_no_client_sees_that_redis_is_gone(
             await line.say(answer())
 
     url = through(bad_line, redis_url)
-    said = {
+    said: dict[str, Any] = {
         "upstream": {"limits": {"concurrency": 4, "requests_per_minute": 6000}},
         "state": url,
         "redis": {"deadline_milliseconds": 100, "local_share": 0.5},

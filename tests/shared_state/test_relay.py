@@ -26,7 +26,7 @@ async def test_two_workers_have_ten_slots_between_them(tmp_path: Path, redis_url
             now -= 1
             await line.say(answer())
 
-    said = {"upstream": {"limits": {"concurrency": 10}}, "state": redis_url}
+    said: dict[str, Any] = {"upstream": {"limits": {"concurrency": 10}}, "state": redis_url}
     async with (
         bench(tmp_path / "a", slow, **said) as one,
         bench(tmp_path / "b", slow, **said) as other,

@@ -18,6 +18,7 @@ from taximeter.admission import (
     MemoryStore,
     Need,
     Over,
+    Plan,
     PurseWatch,
     Spent,
     State,
@@ -110,21 +111,21 @@ async def test_it_says_what_memory_says(redis_url: str, seed: int) -> None:
         Redis.from_url(redis_url) as redis,
         hands(redis_url, scripts=Scripts.of(CLOCK), lease_seconds=1e6) as remote,
     ):
-        held = []
+        held: list[tuple[Plan, Need, Admitted, Need, Admitted]] = []
         for _ in range(150):
             step_ns = chance.choice([0, 1000, 10**7, 10**9, 20 * 10**9])
             now_ns, wall_ns = now_ns + step_ns, wall_ns + step_ns
             await redis.set("clock", wall_ns // 1000)
             remote.store._tight.clear()  # it knows what is full, and would not ask
             if held and chance.random() < 0.45:
-                plan, own, mine, need, found = held.pop(chance.randrange(len(held)))
+                plan, own, before, need, given = held.pop(chance.randrange(len(held)))
                 tokens = chance.choice([None, 0, 5, 40, 300])
                 spent = Spent(tokens=tokens, pico=tokens, sent=chance.random() < 0.8)
                 if chance.random() < 0.3:
                     memory.charge(plan, now_ns)
                     remote.store.charge(plan, now_ns)
-                memory.settle(plan, own, mine.hold, spent, mine.taken, now_ns)
-                remote.settle(plan, need, found, spent, now_ns)
+                memory.settle(plan, own, before.hold, spent, before.taken, now_ns)
+                remote.settle(plan, need, given, spent, now_ns)
                 await remote.sent()
                 continue
             plan = chance.choice(plans)

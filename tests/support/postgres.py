@@ -88,7 +88,7 @@ class PostgresServer:
                 extra_groups=None if self._user is None else [],
             )
         deadline = time.monotonic() + _START_SECONDS_MAX
-        ready = [
+        ready: list[str | Path] = [
             *(self._binaries / "pg_isready", "--quiet", "--host=127.0.0.1"),
             *(f"--port={self.port}", "--dbname=postgres", "--username=taximeter"),
         ]

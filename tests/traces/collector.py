@@ -73,13 +73,16 @@ class Request:
 
     @property
     def message(self) -> ExportTraceServiceRequest:
-        return ExportTraceServiceRequest.FromString(self.body)
+        message: ExportTraceServiceRequest = ExportTraceServiceRequest.FromString(self.body)
+        return message
 
 
 class Collector:
     """What both kinds share: what was said, what was heard."""
 
     protocol: str
+    port: int
+    _scheme: str
     """The setting that speaks to it."""
 
     def __init__(self) -> None:
@@ -103,6 +106,11 @@ class Collector:
             taken = answer.status == 200 and not answer.cut and answer.code is None
             self.requests.append(Request(path, headers, body, time.monotonic(), taken))
         return answer
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"{self._scheme}://127.0.0.1:{self.port}"
 
     @property
     def spans(self) -> list[Span]:
@@ -207,10 +215,6 @@ class HttpCollector(Collector):
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
 
-    @property
-    def url(self) -> str:
-        return f"{self._scheme}://127.0.0.1:{self.port}"
-
     def __enter__(self) -> HttpCollector:
         self._thread.start()
         return self
@@ -250,10 +254,6 @@ class GrpcCollector(Collector):
             )
             self.port = self._server.add_secure_port("127.0.0.1:0", credentials)
 
-    @property
-    def url(self) -> str:
-        return f"{self._scheme}://127.0.0.1:{self.port}"
-
     def _export(self, body: bytes, context: Any) -> bytes:
         answer = self.take("", dict(context.invocation_metadata()), body)
         self.ended.wait(answer.hang_seconds)
@@ -261,7 +261,8 @@ class GrpcCollector(Collector):
             context.abort(answer.code, "secret: no")
         said = ExportTraceServiceResponse()
         said.partial_success.rejected_spans = answer.rejected
-        return said.SerializeToString()
+        encoded: bytes = said.SerializeToString()
+        return encoded
 
     def __enter__(self) -> GrpcCollector:
         self._server.start()

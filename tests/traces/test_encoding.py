@@ -65,7 +65,9 @@ def as_the_sdk_has_it(span: Span) -> ReadableSpan:
 def read(*entries: Entry) -> ExportTraceServiceRequest:
     """Encode calls and read them back."""
     calls = [encode_call(spans_of(entry)) for entry in entries]
-    return ExportTraceServiceRequest.FromString(request_of(calls, RESOURCE))
+    message: ExportTraceServiceRequest
+    message = ExportTraceServiceRequest.FromString(request_of(calls, RESOURCE))
+    return message
 
 
 @pytest.mark.parametrize("name", CALLS)

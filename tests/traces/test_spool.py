@@ -8,6 +8,7 @@ import random
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ class Failing(RealDisk):
         self.fault("truncate")
         super().truncate(handle, size)
 
-    def write(self, handle: int, data: bytes) -> int:
+    def write(self, handle: int, data: Any) -> int:
         through = self.fault("write")
         if through is None:
             return super().write(handle, data)
