@@ -131,7 +131,7 @@ async def test_a_key_whose_call_is_under_way_is_not_to_be_had(tmp_path: Path) ->
 
 @pytest.mark.parametrize("other", [BOB, "Authorization: Bearer", "x-taximeter-user: alice"])
 async def test_nobody_gets_another_s_answer(tmp_path: Path, other: str) -> None:
-    """The same key from another credential, or from none, is another key."""
+    """H10: the same key from another credential, or from none, is another key."""
     upstream = Scripted(answer(200, {"id": "of alice"}), answer(200, {"id": "of the other"}))
     async with bench(tmp_path, upstream, replay=ON) as made:
         first, second = await twice(made, ask(KEY, ALICE), ask(KEY, other))

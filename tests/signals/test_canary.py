@@ -80,9 +80,13 @@ def upstream() -> Iterator[Upstream]:
         yield started
 
 
-def ask(port: int, path: str, said: object, script: Script | None = None) -> None:
+def ask(
+    port: int, path: str, said: object, script: Script | None = None, key: str | None = None
+) -> None:
     """Make a call that carries every secret; what comes of it does not matter."""
     headers = dict(HEADERS)
+    if key is not None:
+        headers["Idempotency-Key"] = key
     if script is not None:
         headers["x-rig"] = write_script(script)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
@@ -158,6 +162,7 @@ def test_no_secret_is_written_anywhere(form: str, upstream: Upstream, tmp_path: 
             prices=PRICES,
             log={"level": "debug", "format": form},
             otlp={"endpoint": collector.url},
+            replay={"enabled": True},
         ) as meter,
     ):
         journals: dict[str, bytes] = {}
@@ -165,6 +170,9 @@ def test_no_secret_is_written_anywhere(form: str, upstream: Upstream, tmp_path: 
             for path, said in ASKS.values():
                 ask(meter.port, path, said, script)
             journals |= {str(path): path.read_bytes() for path in tmp_path.rglob("*.journal")}
+        for path, said in ASKS.values():
+            for _ in range(2):  # the second is given what was kept of the first
+                ask(meter.port, path, said, SCRIPTS["whole"], secret(f"idempotency-{len(path)}"))
         misbehave(meter.port)
         slow = Script(tokens=100, delta_seconds=0.05)
         said = json.dumps({**PROMPT, "stream": True})
@@ -179,6 +187,7 @@ def test_no_secret_is_written_anywhere(form: str, upstream: Upstream, tmp_path: 
             wait_for(lambda: len(meter.rows()) > 0 and "SIGKILL" in meter.log_text())
         calls = len(SCRIPTS) * len(ASKS)
         wait_for(lambda: len(meter.rows()) >= calls, 30)
+        wait_for(lambda: any("replayed" in (row["facts"] or ()) for row in meter.rows()))
         collector.wait_for(20)
         found = {**written(meter, collector), **journals}
     found["the log, to its end"] = meter.log_text().encode()
