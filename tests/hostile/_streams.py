@@ -63,6 +63,11 @@ NONSENSE = {
     "deep": _forged("[" * 5000 + "]" * 5000),
     "deep objects": _forged('{"a":' * 5000 + "1" + "}" * 5000),
     "broken off": Stream(token() + b'data: {"choices":[],"usage":{"prompt_tokens":5,\n\n' + DONE),
+    "a key that is no UTF-8": Stream(
+        token()
+        + b'data: {"choices":[],"usage":{"prompt_tokens":-1,"completion_\xe9":2,"a":5}}\n\n'
+        + DONE
+    ),
     "in a text": Stream(token('"usage":{"prompt_tokens":5,"completion_tokens":1}') + DONE),
     "in a comment": Stream(token() + b":" + usage('{"prompt_tokens":5}')[6:] + DONE),
     "in a field of another name": Stream(

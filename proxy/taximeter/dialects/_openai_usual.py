@@ -83,6 +83,7 @@ class _NewerFigures(msgspec.Struct, forbid_unknown_fields=True):
     )
 
 
+_FAULTS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _answer_decoder: Final = msgspec.json.Decoder(_Answer)
 _figures_decoder: Final = msgspec.json.Decoder(_Figures)
 _newer_decoder: Final = msgspec.json.Decoder(_NewerFigures)
@@ -95,7 +96,7 @@ def read_usual_answer(body: bytes, provider: str | None) -> AnswerFacts | None:
     """Read a plain answer; None if anything about it is out of the ordinary."""
     try:
         answer = _answer_decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except _FAULTS:
         return None
     usage = read_usual_usage(answer.usage, provider) if answer.usage else None
     name, model, tier = answer.id, answer.model, answer.service_tier
@@ -128,7 +129,7 @@ def read_usual_usage(raw: msgspec.Raw, provider: str | None) -> tuple[Usage, str
         return None
     if b" " in text or b"\n" in text or b"\t" in text or b"\r" in text:
         text = msgspec.json.encode(msgspec.json.decode(text))
-    return usage, text.decode("ascii")
+    return (usage, text.decode("ascii")) if text.isascii() else None
 
 
 def _read_figures(text: bytes) -> Usage | None:
@@ -141,7 +142,7 @@ def _read_figures(text: bytes) -> Usage | None:
             figures = _figures_decoder.decode(text)
         else:
             figures = _newer_decoder.decode(text)
-    except msgspec.MsgspecError:
+    except _FAULTS:
         return None
     whole_in, whole_out = figures.input_tokens, figures.output_tokens
     if figures.total_tokens != whole_in + (whole_out or 0):
