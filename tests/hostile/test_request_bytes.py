@@ -17,6 +17,7 @@ from tests.hostile._passed import PASSED
 from tests.hostile._refused import CHUNKS, GET, INNER, POST, REFUSED
 from tests.hostile._rig import LAST, Rig, Talk
 from tests.hostile._strict import Message, readings_of
+from tests.rig.length import pick
 
 TOKEN = (string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~").encode()
 VISIBLE = bytes(range(0x21, 0x7F))
@@ -164,9 +165,7 @@ def edited(said: bytes, changes: list[tuple[int, bytes, int]]) -> bytes:
 
 
 @settings(
-    max_examples=150,
-    derandomize=True,
-    database=None,
+    max_examples=pick(150, 5000),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.sampled_from(SAMPLES), edits)
