@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -117,7 +117,7 @@ class Scripted(OpenAi):
         return self.found
 
 
-def job(**facts: object) -> CountJob:
+def job(**facts: Any) -> CountJob:
     """Make a job of a chat."""
     return CountJob(
         dialect="openai", path="/v1/chat/completions", operation=CHAT, model="gpt-4o", **facts

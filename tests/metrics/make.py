@@ -94,7 +94,8 @@ def book(meter: Meter, *entries: Entry) -> dict[str, bytes]:
 def samples(text: bytes, *, openmetrics: bool = False) -> list[Sample]:
     """Read an exposition back."""
     if openmetrics:
-        families = parse_openmetrics(text.decode() + "# EOF\n")
+        whole = text.decode() + "# EOF\n"
+        families = parse_openmetrics(whole)  # type: ignore[no-untyped-call]  # it has no types
     else:
         families = parse_text(text.decode())
     return [sample for family in families for sample in family.samples]

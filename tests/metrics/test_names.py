@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sized
+from typing import Any
 
 import pytest
 
 from taximeter.call import Outcome
-from taximeter.metrics import FAMILIES, Meter
+from taximeter.metrics import FAMILIES, Family, Meter
 from taximeter.metrics import _booked as families
 from taximeter.metrics._names import (
     AGE_CALLS,
@@ -24,7 +26,11 @@ from taximeter.pricing import catalogue_models
 from tests.metrics.make import book, entry, samples, settings, total, value, values
 from tests.recorder.make import attempt
 
-FAILED = {"outcome": Outcome.UPSTREAM_ERROR, "status": 404, "attempts": [attempt(status=404)]}
+FAILED: dict[str, Any] = {
+    "outcome": Outcome.UPSTREAM_ERROR,
+    "status": 404,
+    "attempts": [attempt(status=404)],
+}
 
 
 def spend(names: Names, amounts: dict[str, int], calls: int = 1) -> None:
@@ -306,7 +312,7 @@ def test_sets_of_labels_are_bounded_and_nothing_is_lost() -> None:
             begun = {"operation": f"operation{number % 50}"}
             batch.append(entry(number, model=f"m{number}", user=f"u{number}", begun=begun))
         book(meter, *batch)
-        held = {**meter._series.values, **meter._series.bins}
+        held: dict[Family, Sized] = {**meter._series.values, **meter._series.bins}
         wide = {family.name for family, sets in held.items() if len(sets) > 2 * bound + 1}
         assert wide == set()
     calls = values(meter, "taximeter_calls_total")
@@ -315,7 +321,7 @@ def test_sets_of_labels_are_bounded_and_nothing_is_lost() -> None:
     assert total(meter, "taximeter_calls_total") == number
     assert total(meter, "taximeter_user_calls_total") == number
     assert total(meter, "taximeter_call_cost_usd_count") == number
-    assert value(meter, "taximeter_label_overflow_total", label="label_set") > 0
+    assert (value(meter, "taximeter_label_overflow_total", label="label_set") or 0) > 0
 
 
 def test_what_has_few_values_begins_at_0() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -181,7 +182,7 @@ def test_model_that_is_free_by_ones_own_word_costs_nothing() -> None:
         {"input_usd_per_million": Decimal(1), "reasoning_usd_per_million": Decimal(1)},
     ],
 )
-def test_senseless_rates_are_refused(rates: dict[str, Decimal | None]) -> None:
+def test_senseless_rates_are_refused(rates: dict[str, Any]) -> None:
     """No rate, a negative, endless or misspelt one, a part without its whole: refused."""
     with pytest.raises(ValueError):
         OwnPrice.from_rates(provider="local", model="m", **rates)

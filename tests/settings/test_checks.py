@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -291,7 +292,8 @@ def test_a_price_is_exact_and_states_the_whole_of_its_parts(read: Read, refuse: 
 def test_every_rate_of_the_settings_is_one_that_pricing_knows() -> None:
     """The two rooms name the same rates, and refuse the same entries."""
     fields = [name for name in OwnPrice.model_fields if "usd" in name]
-    entry = OwnPrice(provider="p", model="m", **dict.fromkeys(fields, Decimal(1)))  # type: ignore[arg-type]
+    each: dict[str, Any] = dict.fromkeys(fields, Decimal(1))
+    entry = OwnPrice(provider="p", model="m", **each)
     assert set(entry.rates()) == set(fields)
-    price = PricingOwnPrice.from_rates(provider="p", model="m", **entry.rates())
+    price = PricingOwnPrice.from_rates(provider="p", model="m", **each)
     assert {name for name, _ in price.rates} == set(fields)
