@@ -247,6 +247,21 @@ async def test_a_slow_body_is_408(tmp_path: Path, sent: bytes) -> None:
         assert row.outcome == ("abandoned" if sent else "rejected")
 
 
+async def test_a_body_that_comes_in_drips_is_408(tmp_path: Path) -> None:
+    """H3: a byte now and then does not keep a body coming for ever."""
+    async with bench(tmp_path, relay={"body_idle_seconds_max": 1}) as made:
+        client = await made.client()
+        await client.say(POST + b"Content-Length: 500000\r\n\r\n")
+        heard = asyncio.create_task(client.answer())
+        drips = 0
+        while not heard.done() and drips < 100:
+            await client.say(b"x")
+            drips += 1
+            await asyncio.sleep(0.05)
+        assert (await heard)[0] == 408
+        assert not made.lines
+
+
 async def test_a_request_whose_body_breaks_while_it_waits_is_refused_in_its_turn(
     tmp_path: Path,
 ) -> None:

@@ -36,6 +36,9 @@ from taximeter.relay._opening import Opening
 if TYPE_CHECKING:
     from taximeter.relay._known import Cut
 
+BODY_BYTES_PER_SECOND_MIN = 500
+"""Bytes of a body that buy it one more second to come in: none is waited for that comes in drips."""
+_NS_FOR_A_BODY_BYTE = 1_000_000_000 // BODY_BYTES_PER_SECOND_MIN
 _now = time.monotonic_ns
 _RECEIVE = Stage.RECEIVE
 
@@ -232,7 +235,9 @@ class Exchange(Opening):
             self._ping_early(self._early, now)
         idle = now - self.last_in_ns
         if self.phase is RECEIVING:
-            if idle > limits.body_idle_seconds_max * 1e9:
+            patience_ns = limits.body_idle_seconds_max * 1e9
+            earned_ns = self._request.body_bytes * _NS_FOR_A_BODY_BYTE
+            if idle > patience_ns or now - self._started_ns > patience_ns + earned_ns:
                 self.body_broken(Refused("body_timeout"))
             return
         if self.is_between_attempts or self._leg.sent_ns is None:

@@ -65,7 +65,9 @@ class Relay(Section):
     )
     head_seconds_max: Seconds = Field(15, description="To receive a request's head.")
     body_idle_seconds_max: Seconds = Field(
-        60, description="Without a byte in the middle of a request's body."
+        60,
+        description="Without a byte in the middle of a request's body; and, with a second more for "
+        "each 500 bytes, for a body that is waited for.",
     )
     write_idle_seconds_max: Seconds = Field(
         60, description="Without the client taking a byte of its answer."
