@@ -54,6 +54,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_runtest_teardown(item: pytest.Item) -> None:
     """Take what Hypothesis counted, and end a soak whose minutes are over."""
+    if item.nodeid.startswith("tests/hostile/"):
+        item.config.stash[TALLY].add("hostile cases")
     # Set by Hypothesis' own plugin, for its `--hypothesis-show-statistics`.
     item.config.stash[TALLY].take_statistics(getattr(item, "hypothesis_statistics", ""))
     if time.monotonic() > item.config.stash.get(ENDS_AT, float("inf")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import signal
@@ -15,13 +16,14 @@ import pytest
 from tests.durability._load import PRICES, Load
 from tests.rig import checkers
 from tests.rig.exposition import Exposition
-from tests.rig.length import pick
+from tests.rig.length import share
 from tests.rig.tally import Tally
 from tests.rig.taximeter import Taximeter
 from tests.rig.upstream import Upstream
 
-KILLS = pick(7, 200)
-"""Of whole processes, at random moments. At every named one: see `test_points`."""
+ROUND = ("all",) * 5 + ("relay", "recorder")
+"""What is killed, at random moments, at the least. At every named one: see `test_points`."""
+SECONDS = share(0.0, 0.2)
 
 
 def _kill(meter: Taximeter, kind: str) -> None:
@@ -41,18 +43,21 @@ def test_every_answered_call_is_booked_once_whatever_is_killed(
 ) -> None:
     """D1, D2, D5: kill -9 of all processes, the relay or the recorder loses and doubles no call."""
     chance = random.Random(seed)
-    few = max(1, KILLS // 6)
-    kinds = ["relay", "recorder"] * few
-    kinds += ["all"] * (KILLS - len(kinds))
-    chance.shuffle(kinds)
+    kinds: list[str] = []
+    round_ = list(ROUND)
+    chance.shuffle(round_)
     with Upstream() as upstream:
         upstreams = {"openai": {"url": upstream.url, "dialect": "openai"}}
         with Taximeter(tmp_path, upstreams, prices=PRICES) as meter:
             load = Load(meter.url, clients=16, pause_seconds=0.01, seed=seed)
             load.start()
-            for kind in kinds:
+            ends_at = time.monotonic() + SECONDS
+            for kind in itertools.cycle(round_):
                 time.sleep(chance.uniform(0.2, 1.2))
                 _kill(meter, kind)
+                kinds.append(kind)
+                if len(kinds) >= len(round_) and time.monotonic() > ends_at:
+                    break
             time.sleep(0.5)
             seen = load.stop()
             arrived = len(upstream.log) + upstream.counts.dropped

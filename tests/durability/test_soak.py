@@ -23,7 +23,7 @@ from tests.rig.taximeter import Taximeter
 from tests.rig.upstream import Upstream
 from tests.rig.vitals import Vitals, vitals
 
-SECONDS = share(7.0, 0.4)
+SECONDS = share(6.0, 0.25)
 LOOK_SECONDS = 0.25
 GROWTH_BYTES_MAX = 12 * 1024 * 1024
 """Between the second quarter and the last: what allocators do in the meantime is less."""

@@ -125,7 +125,7 @@ class Chaos:
             if faults.reset_peer_seconds is not None:
                 await asyncio.sleep(faults.reset_peer_seconds)
                 for each in (writer, other):
-                    _reset(each)
+                    reset(each)
                 raise _Ended
             if faults.timeout_seconds is not None:
                 await self._say_nothing(is_answer)
@@ -179,7 +179,7 @@ class Chaos:
             await asyncio.wait(tasks, timeout=1)
 
 
-def _reset(writer: asyncio.StreamWriter) -> None:
+def reset(writer: asyncio.StreamWriter) -> None:
     """End a connection by RST."""
     connection = writer.get_extra_info("socket")
     if connection is not None:
