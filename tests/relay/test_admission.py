@@ -438,6 +438,45 @@ async def test_another_upstream_answers_for_one_that_fails(
             assert "fell_back" in closed.facts
 
 
+async def test_a_call_is_not_in_its_own_way_to_another_upstream(tmp_path: Path) -> None:
+    """The place that it holds of its user's limit is the one that it goes with."""
+    tiers = {"default": {"concurrency": 1, "shared": {"concurrency": 1}}}
+    async with raw_upstream(Scripted()) as (url, _):
+        settings = with_standby(url)
+        broken = Scripted(*(answer(500, error("broken")) for _ in range(3)))
+        async with bench(tmp_path, broken, tiers=tiers, **settings) as made:
+            for _ in range(3):
+                status, fields, _ = await fetch(made, ask())
+                assert (status, fields[b"x-taximeter-upstream"]) == (200, [b"standby"])
+
+
+async def test_a_call_that_looks_for_another_upstream_pushes_nobody_out(tmp_path: Path) -> None:
+    """A full upstream is no way out, and its queue is others': they stay where they are."""
+    may_end = asyncio.Event()
+
+    async def full(line: Line) -> None:
+        while True:
+            await line.request()
+            await may_end.wait()
+            await line.say(answer())
+
+    async with raw_upstream(full) as (url, lines):
+        settings = with_standby(url)
+        settings["others"]["standby"] |= {"limits": {"concurrency": 1}, "queue": {"size": 1}}
+        broken = Scripted(answer(500, error("broken")))
+        async with bench(tmp_path, broken, **settings) as made:
+            there = ask(path="/standby/v1/chat/completions")
+            first = asyncio.create_task(fetch(made, there))
+            await made.until(lambda: bool(lines))
+            second = asyncio.create_task(fetch(made, there))
+            await made.until(lambda: made.worker.admission.waiting == 1)
+            status, _, said = await fetch(made, ask("x-taximeter-user: another"))
+            assert (status, said) == (500, error("broken"))
+            assert made.worker.admission.waiting == 1
+            may_end.set()
+            assert [(await each)[0] for each in (first, second)] == [200, 200]
+
+
 async def test_a_wait_before_a_fallback_is_counted_once(tmp_path: Path) -> None:
     """A call's stages add up to its time, also where it waited at an upstream that then failed."""
     first_is_there, first_may_end = asyncio.Event(), asyncio.Event()

@@ -439,3 +439,13 @@ class Numbered:
             else:
                 self.good += 1
                 await line.say(answer(200, {"id": f"made {self.good}"}))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_workers_that_keep_answers_apart_say_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, workers: int
+) -> None:
+    """A second worker has not what the first one kept: the start says what that comes to."""
+    async with bench(tmp_path, replay=ON, workers=workers):
+        pass
+    assert ("keeps answers for itself" in caplog.text) == (workers > 1)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.relay.bench import Line, bench
-from tests.relay.test_admission import answer, ask, fetch
+from tests.relay.bench import Line, bench, raw_upstream
+from tests.relay.test_admission import Scripted, answer, ask, error, fetch, with_standby
 
 
 async def test_two_workers_have_ten_slots_between_them(tmp_path: Path, redis_url: str) -> None:
@@ -36,6 +36,30 @@ async def test_two_workers_have_ten_slots_between_them(tmp_path: Path, redis_url
         assert most == 10
         assert one.worker.shared is not None
         assert one.worker.shared.stats.decided_locally == 0
+
+
+async def test_a_call_falls_back_without_waiting_for_an_answer(
+    tmp_path: Path, redis_url: str
+) -> None:
+    """Limits and budgets over it, and counts elsewhere: it goes by this worker's share; what it
+    held and what it came to is told as ever.
+    """
+    broken, good = Scripted(*(answer(500, error("broken")) for _ in range(4))), Scripted()
+    async with raw_upstream(good) as (url, _):
+        settings = with_standby(url, limits={"concurrency": 5})
+        settings["others"]["standby"]["limits"] = {"concurrency": 5, "requests_per_minute": 600}
+        tiers = {"default": {"concurrency": 1, "budget": {"tokens": 100_000, "per": "month"}}}
+        async with bench(tmp_path, broken, state=redis_url, tiers=tiers, **settings) as made:
+            shared = made.worker.shared
+            assert shared is not None
+            await made.until(lambda: not shared.stats.is_local)
+            for _ in range(4):
+                status, fields, _ = await fetch(made, ask(max_tokens=10))
+                assert (status, fields[b"x-taximeter-upstream"]) == (200, [b"standby"])
+            assert len(good.heads) == 4
+            assert not shared.stats.is_local
+            keys = made.worker.admission.admission.store._holdings.in_use  # type: ignore[attr-defined]
+            await made.until(lambda: not keys)
 
 
 @pytest.mark.parametrize(

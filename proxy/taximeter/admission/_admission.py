@@ -173,7 +173,8 @@ class Admission:
         # Whoever waits goes first; else this call may go at once.
         short = None if queue.waiting else route.door.short(tokens, now_ns)
         passing = short is None and not queue.waiting
-        found = self.store.admit(plan, ticket.need, tokens, pico, passing, now_ns, wall_ns)
+        moving = request.moving
+        found = self.store.admit(plan, ticket.need, tokens, pico, passing, now_ns, wall_ns, moving)
         if isinstance(found, Over):
             hand_back(route, period)
             return self._entrance.over(ticket, found, now_ns)
@@ -187,6 +188,8 @@ class Admission:
         else:
             ticket.asks()
         hand_back(route, period)
+        if moving is not None:
+            return self._entrance.turn_back(ticket, now_ns)
         return self._entrance.line_up(ticket, request.wait_ns_max, short, now_ns)
 
     def answered(

@@ -257,6 +257,15 @@ class Entrance:
         self._counters.refused[reason] += 1
         return Refuse(reason, ticket, wait_ns, by, now_ns - ticket.since_ns)
 
+    def turn_back(self, ticket: Ticket, now_ns: int) -> Refuse:
+        """Send a call away that would have to wait here, and is to wait nowhere but where it was.
+
+        It takes nobody's place in the queue, and is not counted: its client is not refused.
+        """
+        ticket.step = Step.ENDED
+        self._give_back(ticket, now_ns)
+        return Refuse(Reason.QUEUE_FULL, ticket)
+
     def leave(self, ticket: Ticket, now_ns: int) -> list[Effect]:
         """Take a call out of its line, and let go who waited behind it."""
         lane = ticket.lane

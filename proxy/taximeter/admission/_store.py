@@ -20,6 +20,7 @@ as the script gives them.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
@@ -63,8 +64,12 @@ class Store(Protocol):
         passing: bool,
         now_ns: int,
         wall_ns: int,
+        moving: frozenset[str] | None = None,
     ) -> Admitted | Over | Pending:
-        """Reserve budgets; then, if `passing`, take limits."""
+        """Reserve budgets; then, if `passing`, take limits.
+
+        `moving`: see `Request.moving`. Such a call cannot wait for an answer: never `PENDING`.
+        """
         ...
 
     def take(self, plan: Plan, need: Need, now_ns: int) -> Short | Pending | None:
@@ -107,6 +112,7 @@ class MemoryStore:
         passing: bool,
         now_ns: int,
         wall_ns: int,
+        moving: frozenset[str] | None = None,
     ) -> Admitted | Over:
         """Reserve budgets; then, if `passing`, take limits."""
         hold = NOTHING
@@ -117,14 +123,18 @@ class MemoryStore:
             hold = found
         if not passing:
             return Admitted(hold, False)
-        short = self.take(plan, need, now_ns)
+        short = self.take(plan, need, now_ns, moving or ())
         return Admitted(hold, short is None, short)
 
-    def take(self, plan: Plan, need: Need, now_ns: int) -> Short | None:
-        """Take all limits of a plan, or none and say which stood in the way."""
+    def take(self, plan: Plan, need: Need, now_ns: int, held: Container[str] = ()) -> Short | None:
+        """Take all limits of a plan, or none and say which stood in the way.
+
+        `held` are keys of slots that the call gives back as soon as it has these.
+        """
         in_use = self._in_use
         for slot in plan.slots:
-            if in_use.get(slot.key, 0) >= slot.limit:
+            count = in_use.get(slot.key, 0)
+            if count >= slot.limit and (count > slot.limit or slot.key not in held):
                 return Short(slot.key, slot.name, slot.own, None, never=not slot.limit)
         short = self.rates.take(plan.rates, need, now_ns)
         if short is None:

@@ -10,7 +10,7 @@ happened, and done.
 
 from __future__ import annotations
 
-from taximeter.admission import Again, Answer, Go, Spent, Stop, Wait
+from taximeter.admission import Again, Answer, Go, Spent, Stop
 from taximeter.call import Fact
 from taximeter.relay._admitting import Admitting
 from taximeter.relay._answer import Head
@@ -102,7 +102,11 @@ class Retrying(Admitting):
             before = request.intake
             request.go_elsewhere(rerouted(before, upstream))
             driver = self.worker.admission
-            verdict = driver.arrive(self, self._asked())
+            asked = self._asked()
+            asked.moving = frozenset(
+                () if self._ticket is None else (slot.key for slot in self._ticket.plan.slots)
+            )
+            verdict = driver.arrive(self, asked)
             if isinstance(verdict, Go):
                 self._leg.let_go(reusable=self._upstream_full_ns is None)
                 self.response_bytes = 0
@@ -114,9 +118,7 @@ class Retrying(Admitting):
                 self._told += b"x-taximeter-upstream: %b\r\n" % upstream.name.encode()
                 self._go_ahead(verdict)
                 return True
-            if isinstance(verdict, Wait):
-                driver.leave(verdict.ticket)  # another queue is no way out of this one
-            request.go_elsewhere(before)
+            request.go_elsewhere(before)  # another queue would be no way out of this one
         return False
 
     def _attempt_failed(self, code: str) -> None:

@@ -10,7 +10,7 @@ Rates begin with a full burst of the share. What was let go before is not known 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from functools import lru_cache
 
@@ -47,8 +47,13 @@ class Local:
 
         self._share_of = shared
 
-    def decide(self, ask: Ask, in_use: Mapping[str, int], now_ns: int) -> Decided:
-        """Decide about a call; `in_use` says how many slots calls of this worker hold."""
+    def decide(
+        self, ask: Ask, in_use: Mapping[str, int], now_ns: int, held: Container[str] = ()
+    ) -> Decided:
+        """Decide about a call; `in_use` says how many slots calls of this worker hold.
+
+        `held` are keys of slots that the call gives back as soon as it has these.
+        """
         plan = self._share_of(ask.plan)
         hold = self._nothing
         if ask.is_admit and plan.purses:
@@ -60,13 +65,21 @@ class Local:
         if not ask.passing:
             return Decided(Admitted(hold, False, ask.short))
         need = Need(0, ask.need.tokens)
-        short = self._take(plan, need, in_use, now_ns)
+        short = self._take(plan, need, in_use, now_ns, held)
         taken = need if short is None else None
         return Decided(Admitted(hold, short is None, short) if ask.is_admit else short, taken)
 
-    def _take(self, plan: Plan, need: Need, in_use: Mapping[str, int], now_ns: int) -> Short | None:
+    def _take(
+        self,
+        plan: Plan,
+        need: Need,
+        in_use: Mapping[str, int],
+        now_ns: int,
+        held: Container[str],
+    ) -> Short | None:
         for slot in plan.slots:
-            if in_use.get(slot.key, 0) >= slot.limit:
+            count = in_use.get(slot.key, 0)
+            if count >= slot.limit and (count > slot.limit or slot.key not in held):
                 never = not slot.limit
                 return Short(slot.key, slot.name, slot.own, None if never else POLL_NS, never=never)
         return self._memory.rates.take(plan.rates, need, now_ns)

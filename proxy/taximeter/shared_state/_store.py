@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,11 +117,19 @@ class RedisStore:
         passing: bool,
         now_ns: int,
         wall_ns: int,
+        moving: frozenset[str] | None = None,
     ) -> Admitted | Over | Pending:
-        """Reserve budgets; then, if `passing`, take limits."""
+        """Reserve budgets; then, if `passing`, take limits.
+
+        A call that is `moving` is decided by this process' share: it has no time to be asked about.
+        """
         if not (plan.purses or plan.rates or plan.slots):
             return Admitted(Hold([]), passing)
         ask = Ask(plan, need, worst_tokens, worst_pico, passing, True, now_ns, wall_ns)
+        if moving is not None:
+            decided = self._decide(ask, now_ns, moving)
+            assert isinstance(decided, Admitted | Over)
+            return decided
         if passing and not self.stats.is_local:
             ask.short = self._tight.may_ask(plan, now_ns)
             if ask.short is not None:
@@ -306,9 +314,11 @@ class RedisStore:
         assert isinstance(ticket, Ticket)
         self.tell(ticket, found)
 
-    def _decide(self, ask: Ask, now_ns: int) -> Admitted | Over | Short | None:
+    def _decide(
+        self, ask: Ask, now_ns: int, held: Container[str] = ()
+    ) -> Admitted | Over | Short | None:
         self.stats.decided_locally += 1
-        decided = self._local.decide(ask, self._holdings.in_use, now_ns)
+        decided = self._local.decide(ask, self._holdings.in_use, now_ns, held)
         if decided.taken is not None:
             self._took(ask, decided.taken)
         if isinstance(decided.found, Admitted):
