@@ -15,8 +15,8 @@ from taximeter.admission import Go, Reason, Refuse, Request, Spent, Ticket, Tier
 from taximeter.call import Closed, Fact, Outcome, Stage
 from taximeter.counting import tokens_from_bytes
 from taximeter.relay._answering import Answering
-from taximeter.relay._course import ADMITTING, ATTEMPTING
 from taximeter.relay._errors import Refused
+from taximeter.relay._standing import ADMITTING, ATTEMPTING
 
 if TYPE_CHECKING:
     from taximeter.keys import VirtualKey

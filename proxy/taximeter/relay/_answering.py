@@ -14,8 +14,8 @@ from taximeter.call import Fact, Outcome, Stage
 from taximeter.relay._answer import LENGTH, AnswerParser, Head
 from taximeter.relay._asking import Asking
 from taximeter.relay._chunks import MalformedAnswer
-from taximeter.relay._course import RELAYING
 from taximeter.relay._splice import Splice
+from taximeter.relay._standing import RELAYING
 from taximeter.relay._stream_tap import StreamTap, tap_for
 from taximeter.relay._tap import Tap
 from taximeter.relay._tunnel import Tunnel

@@ -16,9 +16,9 @@ For a stream the last byte is its end marker: once the tap has seen it in what i
 released, the close record is written first. With `always`, "written" means power-safe, and the
 bytes are held until it is.
 
-The life is told in eight parts, each of which goes on from the one before: where a call stands and
-how it ends (`_course`), its way upstream (`_asking`), its answer (`_answering`), its turn
-(`_admitting`), its attempts (`_retrying`), what its client has asked before (`_repeating`), a
+The life is told in nine parts, each of which goes on from the one before: where a call stands
+(`_standing`), how it ends (`_course`), its way upstream (`_asking`), its answer (`_answering`), its
+turn (`_admitting`), its attempts (`_retrying`), what its client has asked before (`_repeating`), a
 stream that waits (`_opening`), and here what its client and the worker do to it.
 """
 
@@ -28,16 +28,16 @@ import time
 from typing import TYPE_CHECKING
 
 from taximeter.call import Outcome, Stage
-from taximeter.relay._course import ATTEMPTING, ENDED, RECEIVING, RELAYING
 from taximeter.relay._errors import Refused
 from taximeter.relay._intake import PEEK_BYTES, Intake
 from taximeter.relay._opening import Opening
+from taximeter.relay._standing import ATTEMPTING, ENDED, RECEIVING, RELAYING
 
 if TYPE_CHECKING:
     from taximeter.relay._known import Cut
 
 BODY_BYTES_PER_SECOND_MIN = 500
-"""Bytes of a body that buy it one more second to come in: none is waited for that comes in drips."""
+"""Bytes of a body that buy it a second more to come in: one that comes in drips is given up."""
 _NS_FOR_A_BODY_BYTE = 1_000_000_000 // BODY_BYTES_PER_SECOND_MIN
 _now = time.monotonic_ns
 _RECEIVE = Stage.RECEIVE

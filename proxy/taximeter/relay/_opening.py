@@ -19,10 +19,10 @@ import time
 
 from taximeter.call import Fact
 from taximeter.relay._answer import Head
-from taximeter.relay._course import ADMITTING, ENDED, RELAYING
 from taximeter.relay._early_delivery import EVENT_STREAM, EarlyDelivery
 from taximeter.relay._errors import Refused
 from taximeter.relay._repeating import Repeating
+from taximeter.relay._standing import ADMITTING, ENDED, RELAYING
 
 _now = time.monotonic_ns
 OPENED_APIS = frozenset({"chat_completions", "completions", "responses", "messages"})

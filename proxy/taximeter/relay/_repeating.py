@@ -16,13 +16,13 @@ from __future__ import annotations
 import time
 
 from taximeter.call import Closed, Fact, Outcome
-from taximeter.relay._course import RELAYING
 from taximeter.relay._errors import Refused
 from taximeter.relay._keeping import Keeper, KeepingDelivery
 from taximeter.relay._kept_answers import IN_USE, KeptAnswer, Taken
 from taximeter.relay._request import Request
 from taximeter.relay._retrying import Retrying
 from taximeter.relay._seen_calls import digest_of, sample
+from taximeter.relay._standing import RELAYING
 
 _now = time.monotonic_ns
 _COMPLETED = Outcome.COMPLETED
