@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from taximeter.call import Closed, Fact
-from taximeter.journal import LOST_NAME, JournalError, read_lost
+from taximeter.journal import LOST_NAME, JournalError, JournalWriter, read_lost
 from taximeter.relay import _course
 from tests.relay.bench import EVENTS, OK, Bench, Line, bench
 
@@ -112,8 +112,9 @@ async def test_fail_open_relays_on_and_counts_what_it_lost(tmp_path: Path) -> No
             await client.say(NEXT)
             assert (await client.answer())[0] == 200
         assert made.worker.books.refused == 6
-        directory = made.worker.books._writer.directory
-    assert read_lost(directory / LOST_NAME) == 3
+        writer = made.worker.books._writer
+        assert isinstance(writer, JournalWriter)
+    assert read_lost(writer.directory / LOST_NAME) == 3
 
 
 async def test_an_error_answer_that_was_held_is_booked_before_it_is_passed_on(
