@@ -59,10 +59,11 @@ def main_upstreams(openai: str, anthropic: str, azure: str, house: str) -> Upstr
         },
         "azure": {
             "url": azure, "dialect": "openai", "provider": "openai",
-            "fallback": ["openai"], "breaker": _QUICK_BREAKER,
+            "fallback": ["spare"], "breaker": _QUICK_BREAKER,
             "timeouts": {"first_byte_seconds": 1},
             "retry": {**_QUICK_RETRY, "budget_floor_per_minute": 6},
         },
+        "spare": {"url": openai, "dialect": "openai", "provider": "openai"},
         "house": {
             "url": house, "dialect": "openai", "provider": "house",
             "connections_max": 2,
