@@ -41,10 +41,18 @@ __all__ = [
     "decode_record",
     "encode_record",
     "is_legal",
+    "usd_text",
 ]
 
 PICO_PER_USD = 1_000_000_000_000
 """Money is an integer of pico-dollars (1e-12 USD): exact for every rate in use, see docs."""
+
+
+def usd_text(pico: int) -> str:
+    """Give pico-dollars as dollars in plain digits: no exponent, no trailing zeros."""
+    whole, rest = divmod(abs(pico), PICO_PER_USD)
+    digits = f"{rest:012d}".rstrip("0")
+    return f"{'-' if pico < 0 else ''}{whole}{'.' if digits else ''}{digits}"
 
 
 class Word(StrEnum):

@@ -17,7 +17,7 @@ from taximeter.ledger._rollup import SumKey, Sums
 from taximeter.ledger._rows import Entry
 from taximeter.ledger._state import Parked, Position, RecorderState
 from taximeter.ledger._upkeep import Repriced, RepriceSummary
-from taximeter.ledger._views import CallView, usd, usd_text, utc_text
+from taximeter.ledger._views import CallView, usd, utc_text
 
 __all__ = [
     "DIMENSIONS",
@@ -45,6 +45,5 @@ __all__ = [
     "SumKey",
     "Sums",
     "usd",
-    "usd_text",
     "utc_text",
 ]

@@ -19,11 +19,11 @@ import msgspec
 from sqlalchemy import ColumnElement, Select, case, func, literal, select
 from sqlalchemy.sql.functions import coalesce
 
-from taximeter.call import Outcome, UsageSource
+from taximeter.call import Outcome, UsageSource, usd_text
 from taximeter.ledger._engine import Store
 from taximeter.ledger._rollup import HOUR_NS, KEY_COLUMNS, PICO_PER_MICRO_USD, SUM_COLUMNS, Sums
 from taximeter.ledger._schema import calls, hourly
-from taximeter.ledger._views import usd, usd_text
+from taximeter.ledger._views import usd
 
 ROWS_MAX = 100_000
 """Rows of one report. More are no report; read the calls."""

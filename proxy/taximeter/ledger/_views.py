@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import RowMapping
 
-from taximeter.call import PICO_PER_USD, Attempt, Stage, Usage, UsageSource
+from taximeter.call import Attempt, Stage, Usage, UsageSource, usd_text
 from taximeter.ledger._rows import FIGURES
 from taximeter.ledger._schema import STAGE_COLUMNS
 
@@ -20,13 +20,6 @@ _NS_PER_SECOND = 1_000_000_000
 def usd(pico: int) -> Decimal:
     """Give pico-dollars as dollars, exact."""
     return Decimal(pico).scaleb(-12, _EXACT)
-
-
-def usd_text(pico: int) -> str:
-    """Give pico-dollars as dollars in plain digits: no exponent, no trailing zeros."""
-    whole, rest = divmod(abs(pico), PICO_PER_USD)
-    digits = f"{rest:012d}".rstrip("0")
-    return f"{'-' if pico < 0 else ''}{whole}{'.' if digits else ''}{digits}"
 
 
 def utc_text(ns: int) -> str:

@@ -12,8 +12,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from taximeter.call import Closed, Stage
-from taximeter.ledger import Committed, Entry, usd_text
+from taximeter.call import Closed, Stage, usd_text
+from taximeter.ledger import Committed, Entry
 from taximeter.settings import Settings
 
 log = logging.getLogger("taximeter.recorder")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from taximeter.call import PICO_PER_USD, Attempt, Closed, Fact
-from taximeter.ledger import Entry, usd_text
+from taximeter.call import PICO_PER_USD, Attempt, Closed, Fact, usd_text
+from taximeter.ledger import Entry
 from taximeter.traces import _names as names
 from taximeter.traces._span import Attributes, Server, Value
 from taximeter.traces._timeline import Timeline
