@@ -12,6 +12,7 @@ import httpx2
 import openai
 import pytest
 
+from taximeter.call import usd_text
 from tests.clients._ways import Way
 from tests.rig import Figures, Script, write_script
 
@@ -49,6 +50,26 @@ def test_chat(way: Way, client: openai.OpenAI) -> None:
     assert answer.usage.prompt_tokens == figures(way).input
     assert answer.usage.completion_tokens == figures(way).output
     way.check_books(operation="chat", stream=0, user_name="ann", model=MODEL)
+
+
+def test_a_summary_that_is_asked_for(way: Way, client: openai.OpenAI) -> None:
+    """The head of an answer tells what the ledger has; a stream's comment is in nobody's way."""
+    asks = {"x-taximeter-summary": "1"}
+    raw = client.chat.completions.with_raw_response.create(
+        model=MODEL, messages=ask(), extra_headers=asks
+    )
+    assert raw.parse().choices[0].message.content == figures(way).text
+    for row in way.booked():
+        assert raw.headers["x-taximeter-input-tokens"] == str(row["input_tokens"])
+        assert raw.headers["x-taximeter-output-tokens"] == str(row["output_tokens"])
+        # Prices are read when they are first asked for.
+        cost = raw.headers["x-taximeter-cost-usd"]
+        assert cost in ("unknown", usd_text(row["cost_pico"]))
+    stream = client.chat.completions.create(
+        model=MODEL, messages=ask(), stream=True, extra_headers=asks
+    )
+    words = [choice.delta.content or "" for chunk in stream for choice in chunk.choices]
+    assert "".join(words) == figures(way).text
 
 
 @pytest.mark.parametrize("asks_usage", [False, True])

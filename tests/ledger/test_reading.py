@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from taximeter.call import Outcome, Stage, Usage, UsageSource
+from taximeter.call import Outcome, Stage, Usage, UsageSource, usd_text
 from taximeter.ledger import CallFilter, CallView, Ledger, usd, utc_text
 from tests.ledger.make import HOUR, T0, call_id, commit, entry
 

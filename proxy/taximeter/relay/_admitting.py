@@ -194,6 +194,8 @@ class Admitting(Answering):
             self._note_failure(record)
         if self._ticket is not None:
             self._spent = spent_by(record, self._money_of(record, self._ticket))
+        if self._request.routed and self._request.intake.wants_summary:
+            self._summarise(record)
 
     def _money_of(self, record: Closed, ticket: Ticket) -> int | None:
         prices = self._request.snapshot.prices

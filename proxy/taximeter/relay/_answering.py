@@ -12,12 +12,13 @@ from abc import abstractmethod
 
 from taximeter.call import Fact, Outcome, Stage
 from taximeter.relay._answer import LENGTH, AnswerParser, Head
-from taximeter.relay._asking import Asking
 from taximeter.relay._chunks import MalformedAnswer
 from taximeter.relay._splice import Splice
 from taximeter.relay._standing import RELAYING
 from taximeter.relay._stream_tap import StreamTap, tap_for
+from taximeter.relay._summary import HELD_BYTES_MAX
 from taximeter.relay._tap import Tap
+from taximeter.relay._telling import Telling
 from taximeter.relay._tunnel import Tunnel
 
 REFUSAL_BYTES_MAX = 64 * 1024
@@ -31,7 +32,7 @@ _OUR_FIELDS = (
 _COMPLETED = Outcome.COMPLETED
 
 
-class Answering(Asking):
+class Answering(Telling):
     """Passes the upstream's answer on to the client."""
 
     __slots__ = ()
@@ -85,7 +86,9 @@ class Answering(Asking):
             if body:
                 self.last_out_ns = now
                 self._delivery.write(body)
-                if isinstance(tap, StreamTap):
+                if self._last_words is not None:
+                    self._say_last_words()
+                elif isinstance(tap, StreamTap):
                     self._maybe_splice(tap)
             else:
                 self._delivery.flush()
@@ -103,7 +106,9 @@ class Answering(Asking):
             self._begin_tunnel(head, parser)
             return
         self._stages[_FIRST_BYTE] = now - (self._leg.connected_ns or now)
-        if self._hear_answer(head, now) and not (self._usage_asked and head.status in (400, 422)):
+        refuses = self._usage_asked and head.status in (400, 422)
+        tells = self._request.intake.wants_summary and self._is_told_in_head(head)
+        if self._hear_answer(head, now) and not refuses and not tells:
             self._open_answer(head)
         else:
             self._collected = bytearray()
@@ -154,15 +159,11 @@ class Answering(Asking):
 
     def _complete(self, body: bytes) -> None:
         """The upstream's answer is whole, as far as HTTP goes."""
-        request, parser, head = self._request, self._leg.parser, self._head
+        parser, head = self._leg.parser, self._head
         if parser is None or head is None or self._finishing:
             return
         if self._collected is not None:
-            collected = bytes(self._collected)
-            if self._usage_asked and request.dialect.refuses_usage(head.status, collected):
-                self._try_without_the_option(head)
-                return
-            if self._try_again_after(head, collected):
+            if head.status >= 400 and self._is_mended(head, bytes(self._collected)):
                 return
             body = self._open_collected(head)
         self._finishing = True
@@ -173,11 +174,22 @@ class Answering(Asking):
             self._settle(Outcome.CANCELLED)
         elif not self._closed:
             self._settle(self._outcome_of_whole_answer())
+        if self._last_words is not None:
+            self._delivery.write(body)
+            body = b""
+            self._say_last_words()
         self._delivery.end(body, parser.trailers)
         if not self._upload_done:
             self._delivery.keep_alive = False
         self._leg.let_go(reusable=self._upload_done and self._upstream_full_ns is None)
         self._finish()
+
+    def _is_mended(self, head: Head, body: bytes) -> bool:
+        """Make another attempt after an error answer, if it is one that another may mend."""
+        if self._usage_asked and self._request.dialect.refuses_usage(head.status, body):
+            self._try_without_the_option(head)
+            return True
+        return self._try_again_after(head, body)
 
     def _outcome_of_whole_answer(self) -> Outcome:
         tap, head = self._tap, self._head
@@ -236,16 +248,18 @@ class Answering(Asking):
         if body:
             self.last_out_ns = now
             self._delivery.write(body)
+        if self._last_words is not None:
+            self._say_last_words()
 
-    # -- an answer that may refuse an option of ours -------------------------------------------
+    # -- an answer that is held until it is known what to do with it ---------------------------
 
     def _collect(self, body: bytes) -> None:
-        """Hold an error answer that may be the refusal of an option of ours."""
+        """Hold an answer, up to a bound."""
         collected, head = self._collected, self._head
         if collected is None or head is None:
             return
         collected += body
-        if len(collected) > REFUSAL_BYTES_MAX:
+        if len(collected) > (REFUSAL_BYTES_MAX if head.status >= 400 else HELD_BYTES_MAX):
             self._delivery.write(self._open_collected(head))
 
     def _open_collected(self, head: Head) -> bytes:

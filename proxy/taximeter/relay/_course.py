@@ -93,6 +93,8 @@ class Course(Standing):
             )
             if event is not None:
                 self._delivery.write(event)
+            if self._last_words is not None:
+                self._delivery.add(self._last_words)
         self._delivery.break_off()
 
     def upstream_failed(self, code: str) -> None:

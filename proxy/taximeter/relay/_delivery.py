@@ -82,6 +82,11 @@ class Delivery:
             keep_alive=self.keep_alive and self.http10,
         )
 
+    def say(self, fields: bytes) -> None:
+        """Add lines to a head that is ready and has not gone out."""
+        if self._pending:
+            self._pending = b"%b%b\r\n" % (self._pending[:-2], fields)
+
     def go_on(self) -> None:
         """Tell the client to send its body (100-continue)."""
         if not self.http10:

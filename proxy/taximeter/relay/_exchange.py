@@ -16,10 +16,11 @@ For a stream the last byte is its end marker: once the tap has seen it in what i
 released, the close record is written first. With `always`, "written" means power-safe, and the
 bytes are held until it is.
 
-The life is told in nine parts, each of which goes on from the one before: where a call stands
-(`_standing`), how it ends (`_course`), its way upstream (`_asking`), its answer (`_answering`), its
-turn (`_admitting`), its attempts (`_retrying`), what its client has asked before (`_repeating`), a
-stream that waits (`_opening`), and here what its client and the worker do to it.
+The life is told in ten parts, each of which goes on from the one before: where a call stands
+(`_standing`), how it ends (`_course`), its way upstream (`_asking`), what its client is told of it
+(`_telling`), its answer (`_answering`), its turn (`_admitting`), its attempts (`_retrying`), what
+its client has asked before (`_repeating`), a stream that waits (`_opening`), and here what its
+client and the worker do to it.
 """
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ class Exchange(Opening):
             return
         if head is not None and intake.is_repeatable:
             snapshot.heads.keep(head.key, intake)
+        if intake.wants_summary and snapshot.prices is None:
+            snapshot.prices_on_demand.ask()
         if intake.upgrade is not None:
             self._delivery.keep_alive = False
         if intake.expects_continue:

@@ -23,6 +23,7 @@ from taximeter.relay._holder import (
     without_key,
 )
 from taximeter.relay._identity import Speaker, clean, credential_of, identify
+from taximeter.relay._summary import ASKED
 from taximeter.relay._trace import parse_tracestate
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Intake:
         "upstream",
         "user_is_claimed",
         "wait_ns_max",
+        "wants_summary",
     )
 
     def __init__(
@@ -115,6 +117,7 @@ class Intake:
         self.trace_state = parse_tracestate(noted.get(b"tracestate"))
         retry = noted.get(b"x-stainless-retry-count", b"")
         self.wait_ns_max = _patience(noted)
+        self.wants_summary = noted.get(ASKED, b"").strip() == b"1"
         self.idempotency_key = noted.get(b"idempotency-key") or None
         self.is_text = self.content_type.lower().startswith("application/json")
         self.holder: VirtualKey | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable
 
@@ -16,8 +17,26 @@ KEPT_MAX = 4096
 _DAY_NS = 86_400 * 1_000_000_000
 
 
+class PricesOnDemand:
+    """Prices that nobody may ever ask for: read on first need, in a thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._task: asyncio.Task[None] | None = None
+        self.found: Money | None = None
+        """None until they have been asked for, and read."""
+
+    def ask(self) -> None:
+        """Have them read, if they are not."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._read())
+
+    async def _read(self) -> None:
+        self.found = await asyncio.to_thread(Money, self._settings)
+
+
 class Money:
-    """Prices of a configuration, for the budgets of one worker."""
+    """Prices of a configuration, for one worker."""
 
     def __init__(self, settings: Settings) -> None:
         self._prices = UpstreamPrices(settings)

@@ -65,10 +65,11 @@ class Repeating(Retrying):
         self._head, self._told = kept.head, kept.told
         self._go(RELAYING)
         self._finishing = True
-        fields = self._our_fields() + (
-            b"Idempotent-Replayed: true\r\nx-taximeter-replay-of: %b\r\n" % kept.call_id.encode()
-        )
         if self._settle(_COMPLETED):
+            fields = self._our_fields() + (
+                b"Idempotent-Replayed: true\r\nx-taximeter-replay-of: %b\r\n"
+                % kept.call_id.encode()
+            )
             closing = self.worker.draining
             self._delivery.begin(kept.head, fields, sized=kept.sized, closing=closing)
             self._delivery.end(kept.body, kept.trailers)

@@ -124,6 +124,8 @@ class Request:
                 self.operation, route.path, route.query, intake.content_type, body, whole
             )
 
+        if intake.wants_summary and self.facts.stream:
+            self.is_uncoded = True  # a comment can be put in
         self._user = intake.speaker.user_of_body(self.facts.user)
 
     # -- what admission asks ------------------------------------------------------------------

@@ -56,6 +56,7 @@ class Standing:
         "_head",
         "_keeper",
         "_kept",
+        "_last_words",
         "_leg",
         "_opened",
         "_over",
@@ -123,6 +124,8 @@ class Standing:
         """Fields of ours that its answer is to carry beside the usual ones."""
         self._attempt_error: str | None = None
         self._ping: bytes | None = None
+        self._last_words: bytes | None = None
+        """A comment that is to follow a stream's last event."""
         self._upstream_full_ns: int | None = None
         """Since when the upstream has taken no more of the request."""
         self._paused_ns: int | None = None

@@ -31,7 +31,7 @@ from taximeter.relay._identity import IdentityHeaders
 from taximeter.relay._journal_start import Begun, JournalStart, NoJournal
 from taximeter.relay._kept_answers import KeptAnswers
 from taximeter.relay._known import KnownHeads
-from taximeter.relay._money import Money, counts_money
+from taximeter.relay._money import Money, PricesOnDemand, counts_money
 from taximeter.relay._policy import policy_of
 from taximeter.relay._pressure import look_at_pressure
 from taximeter.relay._request import Request
@@ -66,6 +66,8 @@ class Snapshot:
     heads: KnownHeads
     prices: Money | None
     """None where no budget counts money."""
+    prices_on_demand: PricesOnDemand
+    """For calls whose client wants to be told."""
 
     @classmethod
     def of(cls, settings: Settings, keys: KeyStore | None = None) -> Snapshot:
@@ -90,7 +92,13 @@ class Snapshot:
             body_budget=ByteBudget(settings.relay.body_buffers_bytes_max),
             heads=KnownHeads(),
             prices=Money(settings) if counts_money(settings, keys) else None,
+            prices_on_demand=PricesOnDemand(settings),
         )
+
+    @property
+    def prices_found(self) -> Money | None:
+        """The prices, if they are there for whatever reason."""
+        return self.prices or self.prices_on_demand.found
 
 
 def _lower(names: tuple[str, ...] | list[str]) -> tuple[bytes, ...]:
