@@ -40,11 +40,16 @@ def stage_seconds(fields: dict[bytes, list[bytes]], name: str) -> float:
     return float(found[1]) / 1000
 
 
-def check(told: list[dict[bytes, list[bytes]]], rows: list[Closed], code: str) -> None:
+def check(
+    told: list[dict[bytes, list[bytes]]],
+    rows: list[Closed],
+    code: str,
+    outcome: Outcome = Outcome.REJECTED,
+) -> None:
     """Hold refusals to the bound, as their clients were told and as they are booked."""
     assert {each[b"x-taximeter-error"][0].decode() for each in told} == {code}
     assert {each.error for each in rows} == {code}
-    assert {each.outcome for each in rows} == {Outcome.REJECTED}
+    assert {each.outcome for each in rows} == {outcome}
     assert statistics.median(stage_seconds(each, "settle") for each in told) < TOLD_SECONDS_MAX
     settled = [each.stages[Stage.SETTLE] / 1e9 for each in rows]
     assert statistics.median(settled) < TOLD_SECONDS_MAX
@@ -180,6 +185,33 @@ async def test_who_is_pushed_out_is_told_at_once(tmp_path: Path) -> None:
         check(told, rows, "queue_full")
         made.leave()
         may_end.set()
+
+
+async def test_who_waits_when_we_go_down_is_told_at_once(tmp_path: Path) -> None:
+    """L1, O2: at the drain's end what still waits is refused, and may try elsewhere."""
+    gone = asyncio.Event()
+
+    async def held(line: Line) -> None:
+        await line.request()
+        await gone.wait()
+
+    async with bench(tmp_path, held, upstream={"limits": {"concurrency": 1}}) as made:
+        await (await made.client()).say(ask())
+        await made.until(lambda: bool(made.opened))
+        waiting = [await made.client() for _ in range(TIMES)]
+        for client in waiting:
+            await client.say(ask())
+        await made.until(lambda: made.worker.admission.waiting == TIMES)
+        for exchange in tuple(made.worker.exchanges):
+            if exchange.is_between_attempts:
+                exchange.interrupt()
+        answers = [await client.answer() for client in waiting]
+        assert {status for status, _, _ in answers} == {503}
+        assert all(b"retry-after" in fields for _, fields, _ in answers)
+        rows = [each for each in made.closed if each.error == "draining"]
+        check([fields for _, fields, _ in answers], rows, "draining", Outcome.INTERRUPTED)
+        made.leave()
+        gone.set()
 
 
 async def test_a_queue_refused_as_a_whole_holds_up_nobody_else(tmp_path: Path) -> None:
