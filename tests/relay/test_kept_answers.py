@@ -52,7 +52,7 @@ def keep(kept: KeptAnswers, key: str, body: bytes = b"{}", now_ns: int = 0) -> b
 
 def test_an_answer_is_kept_for_its_time_and_no_longer() -> None:
     """From the call's end on; then the key is as good as new."""
-    kept = book(seconds=10)
+    kept = book(window_seconds=10)
     keep(kept, "a", now_ns=5 * SECOND_NS)
     found = kept.claim(b"a", b"r", "later", 15 * SECOND_NS - 1)
     assert isinstance(found, KeptAnswer)
@@ -128,7 +128,7 @@ def test_off_is_off_at_once() -> None:
 )
 def test_its_bytes_add_up_whatever_happens(steps: list[tuple[str, int, int]]) -> None:
     """Room taken is what is kept and what is under way, within the bound; at the end it is none."""
-    kept = book(answers_max=4, bytes_max=9000, answer_bytes_max=4000, seconds=10)
+    kept = book(answers_max=4, bytes_max=9000, answer_bytes_max=4000, window_seconds=10)
     now_ns = 0
     going: dict[int, tuple[Claim, bytes, bool]] = {}
     for verb, number, count in steps:

@@ -173,7 +173,7 @@ class KeptAnswers:
         if not limits.enabled or self.bytes_taken + answer.size > limits.bytes_max:
             self.events["no_room"] += 1
             return
-        answer.until_ns = now_ns + int(limits.seconds * 1e9)
+        answer.until_ns = now_ns + int(limits.window_seconds * 1e9)
         self._kept[claim.key] = answer
         self.bytes_taken += answer.size
         self.events["kept"] += 1

@@ -105,7 +105,7 @@ class Replay(Section):
             "give them again instead of asking the upstream twice."
         ),
     )
-    seconds: Seconds = Field(600, description="That an answer is kept, from its end on.")
+    window_seconds: Seconds = Field(600, description="That an answer is kept, from its end on.")
     answers_max: Count = Field(
         10_000, description="Answers that a worker keeps; at the bound the oldest goes."
     )
