@@ -371,3 +371,45 @@ async def test_a_record_that_cannot_be_written_ends_an_opened_stream(tmp_path: P
         assert not rest.endswith(b"0\r\n\r\n")
         assert upstream.after.heads == []
         made.worker.books.write = write  # type: ignore[method-assign]
+
+
+async def test_cut_anywhere_it_never_looks_whole(tmp_path: Path) -> None:
+    """C2: of every beginning of an answer, stream or error, that the upstream breaks off after."""
+    refusal = answer(400, error("context_length_exceeded"))
+    given = [STREAMED[:at] for at in range(0, len(STREAMED), 13)]
+    given += [refusal[:at] for at in range(0, len(refusal), 13)] + [STREAMED]
+    rounds = len(given)
+    holder = asyncio.Event()
+    began = asyncio.Event()
+
+    async def handler(line: Line) -> None:
+        _, body = await line.request()
+        if b"stream" in body:
+            await line.say(given[0])
+            return
+        began.set()
+        await holder.wait()
+        await line.say(answer(200, None, "Connection: close"))
+
+    soon = {**EARLY, "queue": {"early_open_seconds": 0.001, "wait_seconds_max": 3}}
+    soon |= {"retry": {"attempts_max": 1}, "breaker": {"enabled": False}}
+    async with bench(tmp_path, handler, upstream=soon) as made:
+        while given:
+            holder.clear()
+            began.clear()
+            first, client = await made.client(), await made.client()
+            await first.say(ask())
+            await began.wait()
+            await client.say(ask(stream=True))
+            await client.until(b": ping\n\r\n")
+            holder.set()
+            is_whole = len(given) == 1
+            rest = await (client.until(b"0\r\n\r\n") if is_whole else client.rest())
+            assert rest.endswith(b"0\r\n\r\n") == is_whole, given[0]
+            row = [each for each in made.closed if each.opened.stream][-1]
+            # Cut behind its end marker it was all there, for the books; not for its client.
+            assert (row.outcome is Outcome.COMPLETED) == (b"[DONE]\n\n" in given[0]), given[0]
+            if b"{" not in given[0]:
+                assert b'"error"' in rest, given[0]
+            given.pop(0)
+        assert len([each for each in made.closed if each.opened.stream]) == rounds
