@@ -49,16 +49,6 @@ def swallower() -> Iterator[tuple[str, list[int]]]:
         listener.close()
 
 
-def relay_of(meter: Taximeter) -> int:
-    """Give the process id of the relay worker."""
-    assert meter.process is not None
-    children = Path(f"/proc/{meter.process.pid}/task/{meter.process.pid}/children").read_text()
-    for child in children.split():
-        if b"\0relay\0" in Path(f"/proc/{child}/cmdline").read_bytes():
-            return int(child)
-    raise AssertionError("there is no relay")
-
-
 def peak_bytes(process: int) -> int:
     """Give the most memory that a process has had resident."""
     status = Path(f"/proc/{process}/status").read_text()
@@ -71,7 +61,7 @@ def test_a_hundred_megabytes_go_up_in_flat_memory(tmp_path: Path) -> None:
     with swallower() as (url, taken):
         upstreams = {"openai": {"url": url, "dialect": "openai"}}
         with Taximeter(tmp_path, upstreams) as meter:
-            relay = relay_of(meter)
+            relay = meter.children()["relay"]
             before = peak_bytes(relay)
             with socket.create_connection(("127.0.0.1", meter.port), 20) as client:
                 client.sendall(

@@ -15,7 +15,7 @@ import pytest
 from tests.rig.taximeter import Taximeter, free_port
 from tests.rig.upstream import Upstream
 from tests.signals._run import CHAT, call
-from tests.signals.test_processes import scrape, total
+from tests.signals.test_processes import scrape
 
 TOKEN = "a-token-of-32-characters-or-so-1"
 
@@ -69,7 +69,7 @@ def test_a_relay_never_waits_for_its_supervisor(tmp_path: Path) -> None:
                 os.kill(meter.process.pid, signal.SIGCONT)
             meter.booked(4)
             deadline = time.monotonic() + 10
-            while total(scrape(meter), "taximeter_relay_ended_calls_total") != 4:
+            while scrape(meter).total("taximeter_relay_ended_calls_total") != 4:
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
 
@@ -85,7 +85,7 @@ def test_many_collectors_at_once_are_all_answered(tmp_path: Path) -> None:
 
             def collect() -> None:
                 for _ in range(5):
-                    found = total(scrape(meter), "taximeter_calls_total")
+                    found = scrape(meter).total("taximeter_calls_total")
                     if found is None or found < 1:
                         failures.append(found)
 

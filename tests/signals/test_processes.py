@@ -6,65 +6,32 @@ import os
 import signal
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from tests.rig import Script
+from tests.rig import Script, checkers
+from tests.rig.exposition import Exposition
 from tests.rig.taximeter import Taximeter
 from tests.rig.upstream import Upstream
 from tests.signals._run import CHAT, call, wait_for
 from tests.signals.conftest import taximeter
 
-Samples = dict[str, list[tuple[dict[str, str], float]]]
 
-
-def process_of(meter: Taximeter, word: str) -> int:
-    """Give the process id of a child by a word of its command line."""
-    assert meter.process is not None
-    children = Path(f"/proc/{meter.process.pid}/task/{meter.process.pid}/children").read_text()
-    for child in children.split():
-        words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
-        if word.encode() in words:
-            return int(child)
-    raise AssertionError(f"there is no {word}")
-
-
-def scrape(meter: Taximeter) -> Samples:
-    """Give all samples by name."""
-    with urllib.request.urlopen(f"{meter.console_url}/metrics", timeout=10) as answer:
-        families = text_string_to_metric_families(answer.read().decode())
-    found: Samples = {}
-    for family in families:
-        for sample in family.samples:
-            found.setdefault(sample.name, []).append((sample.labels, sample.value))
-    return found
-
-
-def total(samples: Samples, name: str, **labels: str) -> float | None:
-    """Sum the samples of a name that have these labels; None if there are none."""
-    values = [value for own, value in samples.get(name, []) if labels.items() <= own.items()]
-    return sum(values) if values else None
+def scrape(meter: Taximeter) -> Exposition:
+    """Give what /metrics says."""
+    return Exposition.of(meter.console_url)
 
 
 def agree(meter: Taximeter, rows: list[dict[str, Any]]) -> bool:
     """Tell whether /metrics is what the ledger's rows add up to."""
-    samples = scrape(meter)
-    cost = total(samples, "taximeter_cost_usd_total")
-    whole = sum(row["cost_pico"] or 0 for row in rows) / 1e12
-    return (
-        total(samples, "taximeter_calls_total") == len(rows)
-        and total(samples, "taximeter_tokens_total", type="input")
-        == sum(row["input_tokens"] or 0 for row in rows)
-        and total(samples, "taximeter_tokens_total", type="output")
-        == sum(row["output_tokens"] or 0 for row in rows)
-        and cost is not None
-        and abs(cost - whole) < 1e-12
-    )
+    try:
+        checkers.ledger_is_metrics(rows, scrape(meter))
+    except AssertionError:
+        return False
+    return True
 
 
 @pytest.fixture
@@ -91,13 +58,13 @@ def test_counters_equal_the_ledger_whatever_is_killed(meter: Taximeter) -> None:
     whole = 0
     for word in ("recorder", "relay", "recorder"):
         whole += make_calls(meter, 5)
-        os.kill(process_of(meter, word), signal.SIGKILL)
+        os.kill(meter.children()[word], signal.SIGKILL)
         whole += make_calls(meter, 5)
     wait_for(lambda: len(meter.rows()) >= whole)
     wait_for(lambda: agree(meter, meter.rows()))
     restarts = {
         labels["process"]: value
-        for labels, value in scrape(meter)["taximeter_process_restarts_total"]
+        for labels, value in scrape(meter).samples("taximeter_process_restarts_total")
     }
     assert restarts == {"recorder": 2, "relay-0": 1, "supervisor": 0}
 
@@ -107,22 +74,22 @@ def test_a_recorder_that_does_not_answer_is_no_gap_in_the_rest(meter: Taximeter)
     make_calls(meter, 2)
     meter.booked(2)
     wait_for(lambda: agree(meter, meter.rows()))
-    recorder = process_of(meter, "recorder")
+    recorder = meter.children()["recorder"]
     os.kill(recorder, signal.SIGSTOP)
     try:
         started = time.monotonic()
         samples = scrape(meter)
         took = time.monotonic() - started
         assert 2.5 < took < 6
-        assert total(samples, "taximeter_process_up", process="recorder") == 0
-        assert total(samples, "taximeter_process_up", process="relay-0") == 1
-        assert total(samples, "taximeter_client_connections") == 0
-        assert total(samples, "taximeter_calls_total") is None
-        assert total(samples, "taximeter_ledger_booked_total") is None
+        assert samples.total("taximeter_process_up", process="recorder") == 0
+        assert samples.total("taximeter_process_up", process="relay-0") == 1
+        assert samples.total("taximeter_client_connections") == 0
+        assert samples.total("taximeter_calls_total") is None
+        assert samples.total("taximeter_ledger_booked_total") is None
         make_calls(meter, 1)  # and no call has noticed
     finally:
         os.kill(recorder, signal.SIGCONT)
-    wait_for(lambda: total(scrape(meter), "taximeter_process_up", process="recorder") == 1)
+    wait_for(lambda: scrape(meter).total("taximeter_process_up", process="recorder") == 1)
     meter.booked(3)
     wait_for(lambda: agree(meter, meter.rows()))
 
@@ -137,23 +104,23 @@ def test_a_ledger_that_is_away_at_the_start_shows_no_noughts(
     with taximeter(tmp_path, upstream, ledger=f"sqlite:///{ledger}") as meter:
         make_calls(meter, 1)
         samples = scrape(meter)
-        assert total(samples, "taximeter_calls_total") is None
-        assert total(samples, "taximeter_process_up", process="recorder") == 0
+        assert samples.total("taximeter_calls_total") is None
+        assert samples.total("taximeter_process_up", process="recorder") == 0
         in_its_place.unlink()
-        wait_for(lambda: total(scrape(meter), "taximeter_calls_total") == 1)
+        wait_for(lambda: scrape(meter).total("taximeter_calls_total") == 1)
 
 
 def test_a_relay_that_is_killed_is_shown_anew(meter: Taximeter) -> None:
     """A relay's own counts end with it, and begin again from nought under the same name."""
     make_calls(meter, 3)
-    wait_for(lambda: total(scrape(meter), "taximeter_relay_ended_calls_total") == 3)
-    relay = process_of(meter, "relay")
+    wait_for(lambda: scrape(meter).total("taximeter_relay_ended_calls_total") == 3)
+    relay = meter.children()["relay"]
     os.kill(relay, signal.SIGKILL)
-    wait_for(lambda: total(scrape(meter), "taximeter_process_restarts_total") == 1)
+    wait_for(lambda: scrape(meter).total("taximeter_process_restarts_total") == 1)
     make_calls(meter, 1)
-    wait_for(lambda: total(scrape(meter), "taximeter_relay_ended_calls_total") == 1)
+    wait_for(lambda: scrape(meter).total("taximeter_relay_ended_calls_total") == 1)
     meter.booked(4)
-    wait_for(lambda: total(scrape(meter), "taximeter_calls_total") == 4)
+    wait_for(lambda: scrape(meter).total("taximeter_calls_total") == 4)
 
 
 def test_what_an_upstream_says_of_its_limits_is_shown(meter: Taximeter) -> None:
@@ -166,11 +133,11 @@ def test_what_an_upstream_says_of_its_limits_is_shown(meter: Taximeter) -> None:
     call(meter.port, "ann", "openai", dict(CHAT), Script(headers=fields))
     limits = {"upstream": "openai", "model": "fake-large", "resource": "requests"}
     left = "taximeter_ratelimit_remaining"
-    wait_for(lambda: total(scrape(meter), left, **limits) == 499)
+    wait_for(lambda: scrape(meter).total(left, **limits) == 499)
     samples = scrape(meter)
-    assert total(samples, "taximeter_ratelimit_limit", **limits) == 500
-    assert total(samples, left, upstream="openai", resource="tokens") == 149984
-    assert total(samples, "taximeter_ratelimit_limit", resource="tokens") is None
+    assert samples.total("taximeter_ratelimit_limit", **limits) == 500
+    assert samples.total(left, upstream="openai", resource="tokens") == 149984
+    assert samples.total("taximeter_ratelimit_limit", resource="tokens") is None
 
 
 def test_calls_under_way_are_shown(meter: Taximeter) -> None:
@@ -182,10 +149,10 @@ def test_calls_under_way_are_shown(meter: Taximeter) -> None:
     )
     thread.start()
     in_use = {"upstream": "openai", "state": "in_use"}
-    wait_for(lambda: total(scrape(meter), "taximeter_in_flight", upstream="openai") == 1)
-    wait_for(lambda: total(scrape(meter), "taximeter_pool_connections", **in_use) == 1)
-    wait_for(lambda: total(scrape(meter), "taximeter_client_connections") == 1)
+    wait_for(lambda: scrape(meter).total("taximeter_in_flight", upstream="openai") == 1)
+    wait_for(lambda: scrape(meter).total("taximeter_pool_connections", **in_use) == 1)
+    wait_for(lambda: scrape(meter).total("taximeter_client_connections") == 1)
     thread.join(10)
-    wait_for(lambda: not total(scrape(meter), "taximeter_in_flight"))
-    wait_for(lambda: total(scrape(meter), "taximeter_pool_connections", **in_use) == 0)
-    wait_for(lambda: total(scrape(meter), "taximeter_client_connections") == 0)
+    wait_for(lambda: not scrape(meter).total("taximeter_in_flight"))
+    wait_for(lambda: scrape(meter).total("taximeter_pool_connections", **in_use) == 0)
+    wait_for(lambda: scrape(meter).total("taximeter_client_connections") == 0)

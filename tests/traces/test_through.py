@@ -269,17 +269,6 @@ def test_a_dead_collector_costs_calls_and_ledger_nothing(
     assert time.monotonic() - began < 8
 
 
-def recorder_of(meter: Taximeter) -> int | None:
-    """Give the recorder's process id; None while it is on its way up."""
-    assert meter.process is not None
-    children = Path(f"/proc/{meter.process.pid}/task/{meter.process.pid}/children")
-    for pid in map(int, children.read_text().split()):
-        with contextlib.suppress(FileNotFoundError):
-            if b"recorder" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
-                return pid
-    return None
-
-
 def test_a_killed_recorder_loses_no_trace(upstream: Upstream, tmp_path: Path) -> None:
     """Traces arrive at least once: the collector is down, everything is killed, it comes up.
 
@@ -300,7 +289,7 @@ def test_a_killed_recorder_loses_no_trace(upstream: Upstream, tmp_path: Path) ->
                 if number == 20:
                     meter.kill()
                     meter.start()
-                elif (pid := recorder_of(meter)) is not None:
+                elif (pid := meter.children().get("recorder")) is not None:
                     os.kill(pid, signal.SIGKILL)
         files = [*(tmp_path / "traces").iterdir()]
         assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
