@@ -115,7 +115,7 @@ def _queue_fills(stage: Stage) -> None:
 
 def _connections_are_short(stage: Stage) -> None:
     """More calls than connections to the house's own server; then it breaks."""
-    _at_once(stage.main, [_house(Script(first_byte_seconds=0.6))] * 9)
+    _at_once(stage.main, [_house(Script(first_byte_seconds=0.6))] * 12)
     for _ in range(16):
         try_call(stage.main.port, _house(Script(status=503)))
 
@@ -165,7 +165,8 @@ def _streams_end_early(stage: Stage) -> None:
     slow = Script(tokens=60, first_byte_seconds=0.3, delta_seconds=0.02)
     asks += [replace(claude, script=slow, leave_after_bytes=300)] * 2
     asks += [Ask(stream=True, user="dee", script=slow, leave_after_bytes=size) for size in (0, 300)]
-    asks += [Ask(stream=True, user="dee", script=Script(first_byte_seconds=2.7))] * 2
+    late = [Script(first_byte_seconds=seconds) for seconds in (2.7, 3.2, 3.9)]
+    asks += [Ask(stream=True, user="dee", script=script) for script in late]
     asks += [Ask(user="dee", headers={"x-stainless-retry-count": "1"})] * 2
     asks += [Ask(user="dee", script=Script(status=400))] * 2
     _at_once(stage.main, asks)
