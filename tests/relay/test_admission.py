@@ -439,15 +439,22 @@ async def test_another_upstream_answers_for_one_that_fails(
 
 
 async def test_a_call_is_not_in_its_own_way_to_another_upstream(tmp_path: Path) -> None:
-    """The place that it holds of its user's limit is the one that it goes with."""
-    tiers = {"default": {"concurrency": 1, "shared": {"concurrency": 1}}}
+    """The place that it holds of its user's limit is the one that it goes with, and so is what is
+    reserved for it of a budget that has room for one such call.
+    """
+    budget = {"tokens": 110, "per": "month"}
+    tiers = {"default": {"concurrency": 1, "shared": {"concurrency": 1}, "budget": budget}}
     async with raw_upstream(Scripted()) as (url, _):
         settings = with_standby(url)
         broken = Scripted(*(answer(500, error("broken")) for _ in range(3)))
         async with bench(tmp_path, broken, tiers=tiers, **settings) as made:
             for _ in range(3):
-                status, fields, _ = await fetch(made, ask())
+                status, fields, _ = await fetch(made, ask(max_tokens=60))
                 assert (status, fields[b"x-taximeter-upstream"]) == (200, [b"standby"])
+            book = made.worker.admission.book
+            assert book is not None
+            used = {(each.spent, each.reserved) for each in book.snapshot()}
+            assert used == {(15, 0)}, "three calls of five tokens, and nothing is reserved"
 
 
 async def test_a_call_that_looks_for_another_upstream_pushes_nobody_out(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from taximeter.admission._pressure import Level, Pressure
 from taximeter.admission._rebuild import SpentSoFar, budget_periods, load_spent
 from taximeter.admission._retry import Again, Stop
 from taximeter.admission._routes import Pool
-from taximeter.admission._store import PENDING, Admitted, MemoryStore, Pending, Store
+from taximeter.admission._store import PENDING, Admitted, Held, MemoryStore, Pending, Store
 from taximeter.admission._ticket import Ticket
 from taximeter.admission._watch import PurseWatch, Used
 from taximeter.admission._window import window_of
@@ -63,6 +63,7 @@ __all__ = [
     "Gate",
     "Go",
     "Heard",
+    "Held",
     "Hold",
     "Level",
     "Limits",

@@ -143,6 +143,16 @@ class Book:
             window.reserved += amount
         return Hold(parts, soft_over)
 
+    def put_by(self, hold: Hold) -> None:
+        """Look at budgets as if a reservation were not there, until `put_back`."""
+        for _, window, amount in hold.parts:
+            window.reserved -= amount
+
+    def put_back(self, hold: Hold) -> None:
+        """Count a reservation again."""
+        for _, window, amount in hold.parts:
+            window.reserved += amount
+
     def settle(self, hold: Hold, tokens: int | None, pico: int | None) -> None:
         """Give a reservation back and book what was spent; None books what was reserved."""
         parts, hold.parts = hold.parts, []

@@ -32,6 +32,15 @@ from taximeter.admission._rate import Rates
 from taximeter.admission._words import Spent
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a call holds that goes from one upstream to another, and gives back when it is there."""
+
+    slots: frozenset[str] = frozenset()
+    """Their keys."""
+    hold: Hold = NOTHING
+
+
 @dataclass(slots=True)
 class Admitted:
     """A call whose budgets are reserved."""
@@ -64,7 +73,7 @@ class Store(Protocol):
         passing: bool,
         now_ns: int,
         wall_ns: int,
-        moving: frozenset[str] | None = None,
+        moving: Held | None = None,
     ) -> Admitted | Over | Pending:
         """Reserve budgets; then, if `passing`, take limits.
 
@@ -112,18 +121,22 @@ class MemoryStore:
         passing: bool,
         now_ns: int,
         wall_ns: int,
-        moving: frozenset[str] | None = None,
+        moving: Held | None = None,
     ) -> Admitted | Over:
         """Reserve budgets; then, if `passing`, take limits."""
         hold = NOTHING
         if plan.purses:
+            if moving is not None:
+                self.book.put_by(moving.hold)
             found = self.book.reserve(plan.purses, worst_tokens, worst_pico, now_ns, wall_ns)
+            if moving is not None:
+                self.book.put_back(moving.hold)
             if isinstance(found, Over):
                 return found
             hold = found
         if not passing:
             return Admitted(hold, False)
-        short = self.take(plan, need, now_ns, moving or ())
+        short = self.take(plan, need, now_ns, () if moving is None else moving.slots)
         return Admitted(hold, short is None, short)
 
     def take(self, plan: Plan, need: Need, now_ns: int, held: Container[str] = ()) -> Short | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from taximeter.admission._budget import NOTHING, Hold
 from taximeter.admission._lanes import Waiter
+from taximeter.admission._store import Held
 from taximeter.call import Word
 
 if TYPE_CHECKING:
@@ -80,6 +81,11 @@ class Ticket(Waiter):
         """Note that a store elsewhere has been asked."""
         self.asking = True
         self.need.call = self  # No longer than that: two that hold each other are slow to free.
+
+    @property
+    def held(self) -> Held:
+        """What it would hold already, if it went to another upstream."""
+        return Held(frozenset(slot.key for slot in self.plan.slots if self.taken), self.hold)
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from taximeter.call import Word
 
 if TYPE_CHECKING:
+    from taximeter.admission._store import Held
     from taximeter.admission._ticket import Ticket
 
 SECOND_NS = 1_000_000_000
@@ -91,9 +92,9 @@ class Request:
     output_pico: int | None = None
     wait_ns_max: int | None = None
     """How long the client will wait, where it told; the queue's own bound stands beside it."""
-    moving: frozenset[str] | None = None
-    """Of a call that goes from one upstream to another: keys of the slots that it holds already.
-    They are not in its own way, and it does not wait. None for a call that has just come."""
+    moving: Held | None = None
+    """Of a call that goes from one upstream to another: what it holds already. That is not in its
+    own way, and it does not wait. None for a call that has just come."""
 
 
 @dataclass(slots=True, kw_only=True)

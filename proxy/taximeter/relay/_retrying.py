@@ -10,7 +10,7 @@ happened, and done.
 
 from __future__ import annotations
 
-from taximeter.admission import Again, Answer, Go, Spent, Stop
+from taximeter.admission import Again, Answer, Go, Held, Spent, Stop
 from taximeter.call import Fact
 from taximeter.relay._admitting import Admitting
 from taximeter.relay._answer import Head
@@ -103,9 +103,7 @@ class Retrying(Admitting):
             request.go_elsewhere(rerouted(before, upstream))
             driver = self.worker.admission
             asked = self._asked()
-            asked.moving = frozenset(
-                () if self._ticket is None else (slot.key for slot in self._ticket.plan.slots)
-            )
+            asked.moving = Held() if self._ticket is None else self._ticket.held
             verdict = driver.arrive(self, asked)
             if isinstance(verdict, Go):
                 self._leg.let_go(reusable=self._upstream_full_ns is None)

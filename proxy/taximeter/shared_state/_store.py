@@ -32,6 +32,7 @@ from taximeter.admission import (
     Admitted,
     Book,
     CircuitBreaker,
+    Held,
     Hold,
     Need,
     Over,
@@ -117,7 +118,7 @@ class RedisStore:
         passing: bool,
         now_ns: int,
         wall_ns: int,
-        moving: frozenset[str] | None = None,
+        moving: Held | None = None,
     ) -> Admitted | Over | Pending:
         """Reserve budgets; then, if `passing`, take limits.
 
@@ -127,7 +128,7 @@ class RedisStore:
             return Admitted(Hold([]), passing)
         ask = Ask(plan, need, worst_tokens, worst_pico, passing, True, now_ns, wall_ns)
         if moving is not None:
-            decided = self._decide(ask, now_ns, moving)
+            decided = self._decide(ask, now_ns, moving.slots)
             assert isinstance(decided, Admitted | Over)
             return decided
         if passing and not self.stats.is_local:
