@@ -85,6 +85,12 @@ class Asker:
         frames.rows = _merged(tables)
         return frames
 
+    def traces(self, board: dict[str, Any], query: str, span: Span) -> list[str]:
+        """Give the ids of the single traces that are drawn beside a query's lines."""
+        asked = {"query": fill_promql(query, board, span, {}), "start": span.since}
+        found = self._get("query_exemplars", {**asked, "end": span.until})
+        return [each["labels"]["trace_id"] for series in found for each in series["exemplars"]]
+
     def _series(self, query: str, span: Span, legend: str) -> list[Series]:
         asked = {"query": query, "start": span.since, "end": span.until, "step": span.step}
         found: list[Series] = []

@@ -40,6 +40,7 @@ class Run:
     prometheus_url: str
     ledger: psycopg.Connection[dict[str, Any]]
     stack: Stack
+    collector: HttpCollector
     since: int
     until: int
 
@@ -84,7 +85,7 @@ def live_run(folder: Path, seconds: float, seed: int = 7) -> Iterator[Run]:
             psycopg.connect(plain, row_factory=psycopg.rows.dict_row, autocommit=True)
         )
         prometheus_url = f"http://127.0.0.1:{watched.prometheus_port}"
-        yield Run(prometheus_url, ledger, watched, since, _now())
+        yield Run(prometheus_url, ledger, watched, collector, since, _now())
 
 
 def _is_caught_up(stack: Stack) -> bool:

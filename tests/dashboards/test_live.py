@@ -96,6 +96,21 @@ def test_what_fires_on_the_boards_is_what_alertmanager_has(run: Run) -> None:
     assert wait(is_held, 20)
 
 
+def test_dots_lead_to_traces_that_the_collector_has(boards: Boards, run: Run, asker: Asker) -> None:
+    """Every query that asks for single traces is given some, by ids that were exported."""
+    exported = {span.trace_id.hex() for span in run.collector.spans}
+    span = Span(run.since, run.until, step=1)
+    asked = 0
+    for board in boards.values():
+        for panel in board["panels"]:
+            for target in panel.get("targets", []):
+                if target.get("exemplar"):
+                    asked += 1
+                    given = set(asker.traces(board, target["expr"], span))
+                    assert given & exported, panel["title"]
+    assert asked > 2
+
+
 def _name_of(target: dict[str, Any]) -> str:
     legend = target.get("legendFormat", "__auto")
     return str(target["refId"] if legend in ("", "__auto") else legend)
