@@ -6,15 +6,18 @@ import asyncio
 import contextlib
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from taximeter.admission import MemoryStore
-from tests.relay.bench import EVENTS, Bench, Client, Line, bench
+from taximeter.call import Fact
+from taximeter.settings import Replay
+from tests.relay.bench import EVENTS, Bench, Client, Line, bench, raw_upstream
 from tests.relay.test_admission import answer, ask, error
 
 CLIENTS = 60
-LIMITS = {
+LIMITS: dict[str, Any] = {
     "limits": {"concurrency": 3, "heed_upstream": False},
     "retry": {
         "backoff_seconds_first": 0.02,
@@ -60,11 +63,12 @@ def _upstream(dice: random.Random):  # type: ignore[no-untyped-def]
     return handler
 
 
-async def _client(made: Bench, dice: random.Random, number: int) -> None:
+async def _client(made: Bench, dice: random.Random, number: int, *fields: str) -> None:
     """Call, and leave at some moment; some stay to the end, and some call twice at once."""
     await asyncio.sleep(dice.random() * 0.3)
     client: Client = await made.client()
-    request = ask(f"x-taximeter-user: u{number % 5}", stream=dice.random() < 0.5, max_tokens=10)
+    user = f"x-taximeter-user: u{number % 5}"
+    request = ask(user, *fields, stream=dice.random() < 0.5, max_tokens=10)
     await client.say(request * (2 if dice.random() < 0.2 else 1))
     if dice.random() < 0.3:
         with contextlib.suppress(TimeoutError, asyncio.IncompleteReadError, ConnectionError):
@@ -86,17 +90,60 @@ async def test_whoever_leaves_whenever_leaves_nothing_behind(
     setting = {**LIMITS, "client_gone": client_gone}
     async with bench(tmp_path, _upstream(dice), upstream=setting, tiers=TIERS) as made:
         await asyncio.gather(*(_client(made, dice, number) for number in range(CLIENTS)))
-        await made.at_rest()
-        admission = made.worker.admission.admission
-        store = admission.store
-        assert isinstance(store, MemoryStore)
-        assert [each.reserved for each in store.book.snapshot() if each.reserved] == []
-        slots = {key for each in range(5) for key in (f"slots\x1fuser\x1fu{each}",)}
-        assert [key for key in (*slots, "slots\x1fupstream\x1fopenai") if store.in_use(key)] == []
-        assert sum(admission.waiting().values()) == 0
-        counters = admission.counters
-        assert counters.admitted == counters.settled
-        assert counters.admitted > CLIENTS / 6, "the scenario let too few through to say anything"
+        await _nothing_is_left(made)
+
+
+@pytest.mark.parametrize("client_gone", ["cancel", "drain"])
+@pytest.mark.parametrize("seed", range(4))
+async def test_nor_do_calls_of_the_rarer_kinds(tmp_path: Path, seed: int, client_gone: str) -> None:
+    """C8: opened while they wait, with a key that others of them have, on their way to another
+    upstream: neither a key nor a kept byte is left either, and no row of a replay is without the
+    call that was paid.
+    """
+    dice = random.Random(seed)
+    queue = {**LIMITS["queue"], "early_open_seconds": 0.03}
+    setting = {**LIMITS, "queue": queue, "client_gone": client_gone, "fallback": ["standby"]}
+    async with raw_upstream(_upstream(dice)) as (url, _):
+        standby = {"url": url, "dialect": "openai", **LIMITS, "client_gone": client_gone}
+        async with bench(
+            tmp_path,
+            _upstream(dice),
+            upstream=setting,
+            others={"standby": standby},
+            tiers=TIERS,
+            replay={"enabled": True, "bytes_max": 4000, "answer_bytes_max": 3000},
+            relay={"ping_seconds": 0.01},
+        ) as made:
+            fields = [
+                ("Authorization: Bearer sk-a", f"Idempotency-Key: {dice.randrange(12)}")
+                if dice.random() < 0.6
+                else ("x-stainless-retry-count: 1",)
+                for _ in range(CLIENTS)
+            ]
+            calls = (_client(made, dice, n, *each) for n, each in enumerate(fields))
+            await asyncio.gather(*calls)
+            await _nothing_is_left(made)
+            kept = made.worker.kept
+            kept.apply(Replay())
+            assert kept.bytes_taken == 0
+            paid = {each.opened.call_id for each in made.closed if each.attempts}
+            replays = [each for each in made.closed if Fact.REPLAYED in each.facts]
+            assert {each.opened.retry_of for each in replays} <= paid
+
+
+async def _nothing_is_left(made: Bench) -> None:
+    await made.at_rest()
+    admission = made.worker.admission.admission
+    store = admission.store
+    assert isinstance(store, MemoryStore)
+    assert [each.reserved for each in store.book.snapshot() if each.reserved] == []
+    slots = [f"slots\x1fuser\x1fu{each}" for each in range(5)]
+    slots += [f"slots\x1fupstream\x1f{name}" for name in ("openai", "standby")]
+    assert [key for key in slots if store.in_use(key)] == []
+    assert sum(admission.waiting().values()) == 0
+    counters = admission.counters
+    assert counters.admitted == counters.settled
+    assert counters.admitted > CLIENTS / 6, "the scenario let too few through to say anything"
 
 
 @pytest.mark.parametrize("seed", range(2))
