@@ -14,7 +14,9 @@ calls go on against what is known, it is said in the log, and it is tried again.
 What is not made good: calls that are booked later than the last reading; what keys spent in calls
 that were pruned; and the calls of other workers since this one began, which count by themselves.
 
-A budget that a reload brings is treated in the same way, from the moment of the reload.
+A budget that a reload brings is treated in the same way, from the moment of the reload. Where
+budgets are kept (`_purses`) makes one difference: those in Redis are told again when there is a
+line to it again, for it may have come back without them; no call waits for that.
 """
 
 from __future__ import annotations
@@ -29,13 +31,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from taximeter.admission import (
-    Book,
     Per,
     Policy,
     Request,
     SpentSoFar,
     budget_periods,
-    load_spent,
     resolve,
     window_of,
 )
@@ -43,6 +43,7 @@ from taximeter.admission import (
 if TYPE_CHECKING:
     from taximeter.keys import KeyStore
     from taximeter.ledger import Ledger
+    from taximeter.relay._purses import Purses
 
 log = logging.getLogger("taximeter.relay")
 
@@ -74,13 +75,13 @@ class Carried:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        book: Book | None,
+        purses: Purses,
         policy: Callable[[], Policy],
         keys: Callable[[], KeyStore],
         url: Callable[[], str],
     ) -> None:
         self._loop = loop
-        self._book = book
+        self._purses = purses
         self._policy = policy
         self._keys = keys
         self._url = url
@@ -101,22 +102,31 @@ class Carried:
 
     def begin(self) -> None:
         """Read what was spent up to now; called at the start, and when budgets have changed."""
-        if self._book is None or not budget_periods(self._policy()):
+        if not budget_periods(self._policy()):
             return
-        wanted = _Wanted(time.time_ns(), frozenset(each.key for each in self._book.snapshot()))
+        wanted = _Wanted(time.time_ns(), self._purses.known())
         if self._wanted is None or self._done >= READINGS_ENOUGH:
-            if self._timer is not None:
-                self._timer.cancel()
+            self._hold()
             self._go(wanted)
         elif self._next is None:
             self._next = wanted
 
+    def begin_anew(self) -> None:
+        """Read it all again: what was told may be forgotten. No call waits for it."""
+        if budget_periods(self._policy()):
+            self._next = None
+            self._go(_Wanted(time.time_ns(), self._purses.known()))
+
+    def _hold(self) -> None:
+        self.is_awaited = True
+        self._release_timer = self._loop.call_later(HELD_SECONDS_MAX, self._release)
+
     def _go(self, wanted: _Wanted) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         self._wanted = wanted
         self._done = self._failures = 0
         self._began = self._loop.time()
-        self.is_awaited = True
-        self._release_timer = self._loop.call_later(HELD_SECONDS_MAX, self._release)
         self._read()
 
     def holds(self, asked: Request, go_on: Callable[[], None]) -> bool:
@@ -154,16 +164,15 @@ class Carried:
                 found = error
             if not self._is_closed:
                 try:
-                    self._loop.call_soon_threadsafe(self._take, found)
+                    self._loop.call_soon_threadsafe(self._take, wanted, found)
                 except RuntimeError:
                     return  # the loop has ended meanwhile, and with it the budgets
 
         # A daemon: a database that hangs must not keep the process from ending.
         threading.Thread(target=work, name="spent-before", daemon=True).start()
 
-    def _take(self, found: list[SpentSoFar] | Exception) -> None:
-        wanted, book = self._wanted, self._book
-        if self._is_closed or wanted is None or book is None:
+    def _take(self, wanted: _Wanted, found: list[SpentSoFar] | Exception) -> None:
+        if self._is_closed or wanted is not self._wanted:
             return
         if isinstance(found, Exception):
             self._failed(found)
@@ -171,8 +180,7 @@ class Carried:
         if self.problem is not None and self._failures > 1:
             log.warning("Budgets know again what was spent before.")
         self.problem, self._failures = None, 0
-        skipped = wanted.skipped
-        load_spent(book, self._policy(), found, wanted.until_ns, lambda key: key not in skipped)
+        self._purses.tell(self._policy(), found, wanted.until_ns, wanted.skipped)
         self._release()
         self._done += 1
         readings_max = len(READ_AT_SECONDS) if self._next is None else READINGS_ENOUGH
@@ -183,6 +191,7 @@ class Carried:
         self._wanted = None
         if self._next is not None:
             following, self._next = self._next, None
+            self._hold()
             self._go(following)
 
     def _failed(self, error: Exception) -> None:

@@ -49,9 +49,13 @@ class Shared:
         """How it goes."""
         return self.store.stats
 
-    async def begin(self, tell: Tell, breakers: Breakers) -> None:
-        """Begin; `tell` takes what Redis says of a call, `breakers` gives those there are."""
+    async def begin(self, tell: Tell, breakers: Breakers, came_up: Callable[[], None]) -> None:
+        """Begin; `tell` takes what Redis says of a call, `breakers` gives those there are.
+
+        `came_up` is called whenever there is a line to Redis that was not there before.
+        """
         self.store.tell = tell
+        self.store.came_up = came_up
         self.store.breakers = breakers
         await self._line.begin()
 

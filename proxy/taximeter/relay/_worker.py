@@ -34,6 +34,7 @@ from taximeter.relay._known import KnownHeads
 from taximeter.relay._money import Money, PricesOnDemand, counts_money
 from taximeter.relay._policy import policy_of
 from taximeter.relay._pressure import look_at_pressure
+from taximeter.relay._purses import purses_of
 from taximeter.relay._request import Request
 from taximeter.relay._routing import Routes
 from taximeter.relay._seen_calls import SeenCalls
@@ -149,7 +150,7 @@ class RelayWorker:
         self.admission = AdmissionDriver(policy, self.loop.call_later, store)
         self.carried = Carried(
             self.loop,
-            self.admission.book,
+            purses_of(self.admission.admission.store),
             lambda: self.admission.admission.policy,
             lambda: self.keys,
             lambda: self.settings.ledger_url,
@@ -169,7 +170,11 @@ class RelayWorker:
         """Begin to accept calls on a listening socket."""
         self.carried.begin()
         if self.shared is not None:
-            await self.shared.begin(self.admission.answered, self.admission.admission.breakers)
+            await self.shared.begin(
+                self.admission.answered,
+                self.admission.admission.breakers,
+                self.carried.begin_anew,
+            )
         if self.number == 0:
             warn_if_apart(self.settings, self.admission.admission.policy)
         self._server = await self.loop.create_server(

@@ -27,7 +27,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
 from taximeter.shared_state._scripts import Script, Scripts
-from taximeter.shared_state._steps import Ask, Opened, Settle, Step
+from taximeter.shared_state._steps import Ask, Opened, Raise, Settle, Step
 from taximeter.shared_state._store import RedisStore
 
 log = logging.getLogger("taximeter.shared_state")
@@ -218,6 +218,7 @@ class Line:
             again = await self._pipe(client, [steps[at] for at in unknown])
             for at, answer in zip(unknown, again, strict=True):
                 answers[at] = answer
+            self._store.renewed()
         return answers
 
     async def _pipe(self, client: Redis, steps: Sequence[Step]) -> list[Any]:
@@ -235,6 +236,8 @@ class Line:
             return scripts.settle, *step.arguments(prefix, me)
         if isinstance(step, Opened):
             return scripts.breakers, *step.arguments(prefix)
+        if isinstance(step, Raise):
+            return scripts.raise_spent, *step.arguments(prefix)
         return scripts.beat, *step.arguments(prefix, me, self._lease_us)
 
     def _has_failed(self, trouble: BaseException) -> None:

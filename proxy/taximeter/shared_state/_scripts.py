@@ -316,6 +316,18 @@ return 1
 """
 
 
+_RAISE = """
+for i, key in ipairs(KEYS) do
+  if tonumber(redis.call('HGET', key, 's') or '0') < tonumber(ARGV[i]) then
+    redis.call('HSET', key, 's', ARGV[i])
+    if redis.call('TTL', key) == -1 then
+      redis.call('EXPIRE', key, 31 * DAY + KEPT_SECONDS)
+    end
+  end
+end
+return 1
+"""
+
 _BREAK = """
 local left = {}
 for i, key in ipairs(KEYS) do
@@ -352,13 +364,14 @@ class Scripts:
     settle: Script
     beat: Script
     breakers: Script
+    raise_spent: Script
 
     @classmethod
     def of(cls, clock: str = SERVER_TIME) -> Scripts:
         """Make them, all going by one clock."""
-        return cls(*(Script.of(body, clock) for body in (_ADMIT, _SETTLE, _BEAT, _BREAK)))
+        return cls(*(Script.of(body, clock) for body in (_ADMIT, _SETTLE, _BEAT, _BREAK, _RAISE)))
 
     @property
     def all(self) -> tuple[Script, ...]:
         """Every script, to be loaded."""
-        return (self.admit, self.settle, self.beat, self.breakers)
+        return (self.admit, self.settle, self.beat, self.breakers, self.raise_spent)

@@ -1,14 +1,15 @@
 """The steps that are asked of Redis, as the arguments of their scripts, and what answers say. Pure.
 
 An `Ask` is `admit` or `take`; a `Settle` is the end of a call, a debt, or bookings alone; a `Beat`
-states anew what this worker holds; `Opened` tells of its breakers. Times are whole microseconds
+states anew what this worker holds; `Opened` tells of its breakers; a `Raise` what the ledger knows
+of spending. Times are whole microseconds
 there and nanoseconds here; a charge is rounded down, so a rate is passed by at most one
 microsecond's worth a charge.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -23,7 +24,7 @@ DEBT_US_MAX = 24 * 3600 * 1_000_000
 POLL_NS = 50_000_000
 """How soon a full slot is asked for again: other workers' calls end unseen."""
 BEAT_KEYS_MAX = 200
-"""Keys that one `Beat` states: some 200 us of the server's time."""
+"""Keys that one `Beat` or `Raise` states: some 200 us of the server's time."""
 
 SLOTS = "slots\x1f"
 """What the keys of slots begin with."""
@@ -187,7 +188,27 @@ class Opened:
             breaker.opened_elsewhere(now_ns + left * 1_000_000, now_ns)
 
 
-Step = Ask | Settle | Beat | Opened
+@dataclass(slots=True)
+class Raise:
+    """What windows of purses have spent at least, by all that the ledger knows."""
+
+    windows: list[tuple[str, int]]
+    """Key of a window, and the sum."""
+
+    def arguments(self, prefix: str) -> Arguments:
+        """Give what `raise_spent` is called with."""
+        keys = [prefix + key for key, _ in self.windows]
+        return keys, [min(spent, SUM_MAX) for _, spent in self.windows]
+
+
+Step = Ask | Settle | Beat | Opened | Raise
+
+
+def raises(windows: Iterable[tuple[str, int]]) -> Iterator[Raise]:
+    """State what was spent, in as many steps as it takes."""
+    rest = iter(windows)
+    while some := list(islice(rest, BEAT_KEYS_MAX)):
+        yield Raise(some)
 
 
 def opened(breakers: Mapping[tuple[str, str], CircuitBreaker], now_ns: int) -> Iterator[Opened]:

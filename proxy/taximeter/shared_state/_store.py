@@ -41,6 +41,7 @@ from taximeter.admission import (
     Purse,
     Short,
     Spent,
+    Standing,
     Ticket,
 )
 from taximeter.admission._budget import Window
@@ -54,6 +55,7 @@ from taximeter.shared_state._steps import (
     Settle,
     Step,
     opened,
+    raises,
     unused_us,
     window_key,
 )
@@ -93,6 +95,8 @@ class RedisStore:
         self.stats = SharedStats()
         self.wake = wake
         """Called when there is something to send."""
+        self.came_up: Callable[[], None] = lambda: None
+        """Called when there is a line that was not there before."""
         self.tell: Callable[[Ticket, Admitted | Over | Short | None], None] = _nobody_told
         self.breakers: Callable[[], Mapping[tuple[str, str], CircuitBreaker]] = dict
         self.book = Book()
@@ -207,6 +211,18 @@ class RedisStore:
         if owed:
             self._send(Settle([], [], owed))
 
+    def raise_spent(self, standings: Iterable[Standing]) -> None:
+        """Have Redis know of what was spent at least; without a line, nothing is done."""
+        if self.stats.is_local:
+            return
+        sums = (
+            (f"{each.key}:{each.start_ns // SECOND_NS}", each.spent)
+            for each in standings
+            if each.spent > 0
+        )
+        for step in raises(sums):
+            self._enqueue(step)
+
     def sweep(self, now_ns: int, wall_ns: int) -> int:
         """Forget what is the same as if it had never been."""
         self._tight.sweep(now_ns)
@@ -271,6 +287,11 @@ class RedisStore:
         """Go by Redis from now on. What is held here is the first that it is told."""
         self.stats.is_local = False
         self._queue.extend(self.beats())
+        self.renewed()
+
+    def renewed(self) -> None:
+        """Redis may be another than before: say again all that it should know."""
+        self.came_up()
 
     def down(self, sent: Iterable[Step], now_ns: int) -> None:
         """Go by this process' share from now on, and decide about all who wait for an answer.
