@@ -16,6 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,6 +35,7 @@ _BEGIN, _END = 0.15, 0.85
 _APART_SECONDS = 1.5
 """Between two of a kind: the first makes a series, which begins at 1; the second moves it."""
 _COUNTER_SECONDS_MAX = 10.0
+_STRANGER_SECONDS_MAX = 5.0
 _REST_SECONDS = 3.0
 """From the last of them until all have been told of: relays do it once a second."""
 
@@ -51,15 +53,18 @@ class Stage:
 
 
 def happen(stage: Stage, seconds: float) -> None:
-    """Let all troubles happen within so many seconds; each has its own moment."""
+    """Let all troubles happen within so many seconds; each has its own moment.
+
+    What one of them raises is raised when all are over.
+    """
     began = time.monotonic()
-    threads = []
-    for at, trouble in _moments(seconds):
-        time.sleep(max(0.0, began + at - time.monotonic()))
-        threads.append(threading.Thread(target=trouble, args=(stage,)))
-        threads[-1].start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(_TROUBLES)) as threads:
+        under_way = []
+        for at, trouble in _moments(seconds):
+            time.sleep(max(0.0, began + at - time.monotonic()))
+            under_way.append(threads.submit(trouble, stage))
+    for each in under_way:
+        each.result()
     time.sleep(max(_REST_SECONDS, began + seconds - time.monotonic()))
 
 
@@ -231,15 +236,18 @@ def _strangers_knock(stage: Stage) -> None:
     """One speaks no HTTP; many hold connections, until there is no room for more."""
     for port in (stage.main.port, stage.beside.port):
         for _ in range(3):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as one:
+            with contextlib.suppress(OSError), _connected(port) as one:
                 one.sendall(b"\x16\x03\x01 hello\r\n\r\n")
                 one.recv(100)
     with contextlib.ExitStack() as stack:
         for _ in range(BESIDE_CONNECTIONS_MAX + 4):
             with contextlib.suppress(OSError):
-                address = ("127.0.0.1", stage.beside.port)
-                stack.enter_context(socket.create_connection(address))
+                stack.enter_context(_connected(stage.beside.port))
         time.sleep(2.5)
+
+
+def _connected(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=_STRANGER_SECONDS_MAX)
 
 
 _TROUBLES: Sequence[Callable[[Stage], None]] = (
