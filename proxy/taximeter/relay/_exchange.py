@@ -259,7 +259,10 @@ class Exchange(Opening):
             if now > self._drain_deadline_ns or self._drained_bytes > bytes_max:
                 self.upstream_failed("drain_ended")
         elif self.phase is ATTEMPTING:
-            if idle > timeouts.first_byte_seconds * 1e9:
+            most = timeouts.first_byte_seconds
+            waited = now - self._leg.sent_ns
+            # A head in drips, or an answer that is held, has as long again as a pause may last.
+            if idle > most * 1e9 or waited > (most + timeouts.idle_seconds) * 1e9:
                 self.upstream_failed("upstream_first_byte_timeout")
         elif self.phase in (RELAYING, ENDED) and self._tunnel is None:
             if idle > timeouts.idle_seconds * 1e9:

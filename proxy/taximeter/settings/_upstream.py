@@ -42,7 +42,9 @@ class Timeouts(Section):
         10, description="To make a connection, with name lookup and TLS."
     )
     first_byte_seconds: Seconds = Field(
-        600, description="From the request's last byte to the answer's first."
+        600,
+        description="From the request's last byte to the answer's first; with `idle_seconds` more "
+        "for the whole of its head.",
     )
     idle_seconds: Seconds = Field(300, description="Without a byte in the middle of an answer.")
     send_seconds: Seconds = Field(
