@@ -17,7 +17,6 @@ from tests.rig.length import pick
 from tests.rig.taximeter import PLAIN, Taximeter
 from tests.rig.upstream import Upstream
 from tests.rig.vitals import vitals
-from tests.signals.test_processes import process_of
 
 CLIENTS = pick(40, 400)
 """Of each kind."""
@@ -152,7 +151,7 @@ def test_who_holds_on_is_let_go_at_its_deadline_and_costs_nobody_else(tmp_path: 
     with Upstream() as upstream, ExitStack() as stack:
         settings = {"url": upstream.url, "dialect": "openai", **PLAIN}
         meter = stack.enter_context(Taximeter(tmp_path, {"openai": settings}, relay=relay))
-        pid = process_of(meter, "relay")
+        pid = meter.children()["relay"]
         neighbour = Neighbour(meter.port)
         for _ in range(10):
             neighbour.call()
