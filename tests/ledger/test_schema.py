@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -117,6 +118,31 @@ def test_an_older_ledger_is_known_as_such(ledger: Ledger, monkeypatch: pytest.Mo
     assert ledger.schema_state() is SchemaState.OLD
     with pytest.raises(LedgerSchemaError, match="older version"):
         ledger.require_current()
+
+
+@pytest.mark.parametrize("revision", _migrate.REVISIONS[:-1])
+def test_a_ledger_of_an_older_version_is_brought_up_to_date(empty_url: str, revision: str) -> None:
+    """L3: its rows are as they were, and what came in since is unknown of them."""
+    ledger = Ledger.open(empty_url)
+    config = Config()
+    config.set_main_option("script_location", str(_migrate._SCRIPTS))
+    config.set_main_option("path_separator", "os")
+    with ledger._store.altering() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    assert ledger.schema_state() is SchemaState.OLD
+    execute(
+        ledger,
+        "INSERT INTO calls (id, started_at_ns, method, path, operation, stream, outcome, "
+        "usage_source, fetched, attempt_count, events, request_bytes, response_bytes) VALUES "
+        "('01a20000-0000-7000-8000-000000000001', 1, 'POST', '/', 'chat', true, 'completed', "
+        "'absent', false, 0, 0, 0, 0)",
+    )
+    ledger.migrate()
+    (call,) = ledger.calls()
+    assert (call.outcome, call.retry_of) == ("completed", None)
+    commit(ledger, entry())
+    ledger.close()
 
 
 def test_a_migration_that_fails_has_done_nothing(empty_url: str) -> None:
