@@ -28,6 +28,8 @@ class Good:
     interim: tuple[int, ...] = ()
     ends: bool = False
     """The upstream closes behind it."""
+    spent: bool = False
+    """Its connection carries no other answer, though it says that it could."""
 
 
 def _sized(fields: bytes, *goes_on: tuple[bytes, bytes]) -> Good:
@@ -115,6 +117,11 @@ GOOD_BODIES = {
     "leading noughts": Good(CHUNKS + b"000005\r\nhello\r\n000\r\n\r\n"),
     "byte by byte": Good(CHUNKS + b"".join(b"1\r\n%c\r\n" % c for c in b"hello") + b"0\r\n\r\n"),
     "a coding in capitals": Good(OK + b"TRANSFER-ENCODING: Chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+    "chunks of HTTP/1.0, and no end": Good(
+        b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"5\r\nhello\r\n0\r\n\r\n",
+        spent=True,
+    ),
     "noughts before the length": Good(OK + b"Content-Length: 005\r\n\r\nhello"),
     "one early hint": Good(
         b"HTTP/1.1 103 Early Hints\r\nLink: a\r\nx-taximeter-error: forged\r\n"

@@ -73,7 +73,10 @@ def check_after(heard: Heard) -> None:
 def test_an_odd_answer_arrives_once_framed_by_us(upstream: Upstream, name: str, pace: str) -> None:
     """H2: one well-formed answer, with what is to go on and no other byte; then the next."""
     case = GOOD[name]
+    lines = len(upstream.bench.lines)
     heard = upstream.ask(cut(case.said, pace), "fin" if case.ends else "open")
+    if case.spent:
+        assert len(upstream.bench.lines) > lines
     check_after(heard)
     answer = heard.answers.whole[0]
     assert int(answer.start[0]) == case.status

@@ -11,6 +11,7 @@ import time
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.rig import Script, write_script
 from tests.rig.length import pick
@@ -80,19 +81,28 @@ def connect(stack: ExitStack, port: int, receive_bytes_max: int | None) -> socke
     return client
 
 
-def held(port: int) -> set[int]:
-    """Give the clients' ports of the connections to this port that a process still holds.
+class Held(NamedTuple):
+    """A connection as the system tells of it."""
 
-    A client that reads nothing does not hear that its connection has ended: this side's end waits
-    behind what it has not read, and belongs to no process any more.
-    """
-    listening, nobody = "0A", "0"
+    client_port: int
+    by_process: bool
+    unread_bytes: int
+
+
+def connections(port: int) -> list[Held]:
+    """Give the connections to this port that are not quite over."""
+    listening, waits_out, nobody = "0A", "06", "0"
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    return {
-        int(remote.rpartition(":")[2], 16)
-        for _, local, remote, state, _, _, _, _, _, inode, *_ in map(str.split, lines)
-        if local.endswith(f":{port:04X}") and state != listening and inode != nobody
-    }
+    return [
+        Held(int(remote.rpartition(":")[2], 16), inode != nobody, int(queues[:8], 16))
+        for _, local, remote, state, queues, _, _, _, _, inode, *_ in map(str.split, lines)
+        if local.endswith(f":{port:04X}") and state not in (listening, waits_out)
+    ]
+
+
+def held(port: int) -> set[int]:
+    """Give the clients' ports of the connections to this port that a process still holds."""
+    return {each.client_port for each in connections(port) if each.by_process}
 
 
 class Neighbour(threading.Thread):
@@ -190,6 +200,7 @@ def test_who_holds_on_is_let_go_at_its_deadline_and_costs_nobody_else(tmp_path: 
         while held(meter.port):
             assert time.monotonic() < deadline, "connections have ended and are still held"
             time.sleep(0.05)
+        assert not any(each.unread_bytes for each in connections(meter.port)), "kept for nobody"
         # What is left open beside are connections to the upstream, kept for later calls.
         upstream_port = int(upstream.url.rpartition(":")[2])
         assert vitals(pid).files <= settled + len(held(upstream_port)) + 8

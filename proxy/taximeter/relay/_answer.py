@@ -90,7 +90,8 @@ class Head:
             self.framing = LENGTH
             self.length = int(length)
         self.persistent = b"close" not in options and (
-            said.startswith(b"HTTP/1.1") or b"keep-alive" in options
+            # HTTP/1.0 knows no chunks: where an answer of such an upstream ends is its guess.
+            said.startswith(b"HTTP/1.1") or (b"keep-alive" in options and coding is None)
         )
         """Whether the connection stays after this answer, as far as its head says."""
 

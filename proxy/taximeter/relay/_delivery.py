@@ -22,6 +22,17 @@ if TYPE_CHECKING:
     from taximeter.relay._turns import Turns
 
 
+def end_by_reset(transport: asyncio.Transport) -> None:
+    """Have a connection end by a reset, whatever of it is unread.
+
+    An orderly end waits behind what the other side does not read, and so does the memory for it:
+    in the system's hands, for minutes, where no bound of ours holds.
+    """
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 class Delivery:
     """Writes one answer to one client. Does nothing once the client is gone."""
 
@@ -176,10 +187,7 @@ class Delivery:
             self._break_off_after = True
             return
         if self.to_the_end_of_the_connection:
-            connection = transport.get_extra_info("socket")
-            if connection is not None:
-                linger = struct.pack("ii", 1, 0)
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            end_by_reset(transport)
         transport.close()
 
     def abort(self) -> None:
@@ -187,6 +195,7 @@ class Delivery:
         self.keep_alive = False
         transport = self.client.transport
         if transport is not None:
+            end_by_reset(transport)
             transport.abort()
 
     def refuse_to_deliver(self) -> None:

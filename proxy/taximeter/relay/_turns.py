@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
+from taximeter.relay._delivery import end_by_reset
 from taximeter.relay._errors import Refused
 from taximeter.relay._exchange import Exchange
 
@@ -244,11 +245,10 @@ class Turns(asyncio.Protocol):
         )
         # A call under way has deadlines of its own. What is left of the last one has this.
         untaken = self._exchange is None and (self._closing_since or self._full_since)
-        if (
-            lingered
-            or (self.head_since is not None and now - self.head_since > head_seconds_max)
-            or (untaken and now - untaken > write_idle_seconds_max)
-        ):
+        if untaken and now - untaken > write_idle_seconds_max:
+            end_by_reset(transport)
+            transport.abort()
+        elif lingered or (self.head_since is not None and now - self.head_since > head_seconds_max):
             transport.abort()
         elif (
             self.idle_since is not None
