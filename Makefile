@@ -3,7 +3,7 @@
 #   make run     set up what is locked, then run the proxy in the foreground
 #   make test    set up everything, then all checks: lint, types, arrows, tests
 #   make soak    the long form of the tests that kill, cut and starve: MINUTES=30 or as many as you say
-#   make bench   the benchmarks, printed and written to bench/README.md
+#   make bench   the benchmarks: limits to bench/README.md, the comparison to bench/report/
 #   make lock    new lock files from pyproject.toml
 #   make docs    the generated pages of docs/
 #   make dashboards  dashboards/generated/, from dashboards/boards/
@@ -45,6 +45,7 @@ soak: $(VENV)/.test $(VENV)/.system
 
 bench: $(VENV)/.test $(VENV)/.system
 	$(BIN)/python -m bench $(ARGS)
+	$(BIN)/python -m bench.peers $(ARGS)
 
 docs: $(VENV)/.run
 	$(BIN)/python tools/make_docs.py

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import _measure, _report, _targets
+from bench import _measure, _nginx, _report, _targets
 from bench._targets import Target
 
 PAGE = Path(__file__).parent / "README.md"
@@ -102,7 +102,7 @@ def _start(stack: contextlib.ExitStack, folder: Path, only: list[str] | None) ->
     targets = []
     if wanted("direct"):
         targets.append(Target("direct", upstream))
-    targets.append(stack.enter_context(_targets.nginx(upstream, folder / "nginx")))
+    targets.append(stack.enter_context(_nginx.tuned(upstream, folder / "nginx")))
     if wanted("aiohttp"):
         targets.append(stack.enter_context(_targets.plain_proxy(upstream)))
     if wanted("taximeter") and importlib.util.find_spec("taximeter") is not None:

@@ -5,6 +5,9 @@
 warms up, prints `ready`, waits for a line, applies the load, and prints what it saw as JSON. With
 `"kind": "idle"` it then holds its streams open until another line comes. An answer that is not
 whole ends it with an error: a benchmark of wrong answers is none.
+
+What the upstream is to answer stands in the prompt itself (`bench._upstream`): whatever a way does
+to a request's path, query or head, it passes that on.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ import msgspec
 import uvloop
 
 PATH = "/v1/chat/completions"
-SECONDS_MAX = 120.0
+MODEL = "gpt-5.4-mini"
+SECONDS_MAX = 180.0
 """A load that takes longer is given up."""
 CONNECTS_AT_ONCE_MAX = 50
 
@@ -28,46 +32,66 @@ class Job(msgspec.Struct, kw_only=True, frozen=True):
     """What load is applied."""
 
     port: int
-    kind: Literal["calls", "streams", "idle"]
+    kind: Literal["calls", "streams", "idle", "arrivals"]
     connections: int
     """Calls, or streams, under way at once; each on a connection of its own."""
     calls: int = 0
-    """Calls in all (`calls`)."""
-    calls_per_second: int | None = None
-    """Pace of the calls; without it, as fast as they are answered."""
+    """Calls in all (`calls`), or streams in all (`arrivals`)."""
+    calls_per_second: float | None = None
+    """Pace of the calls; without it, as fast as they are answered. Of `arrivals`, which begin when
+    they are due however many are under way, it must be given."""
     deltas: int = 0
     every_ms: int = 10
     """Deltas of a stream, and the time between two of them."""
     asks_usage: bool = True
     """The client itself asks for usage in its streams."""
     warm_up_calls: int = 200
+    request_bytes: int = 0
+    """Length that a request's body is filled up to."""
+    answer_bytes: int = 0
+    """Length of a plain answer, if not the usual one."""
+    headers: dict[str, str] = {}
+    """Further headers of each request."""
+    exact: bool = True
+    """The way passes every event on as it is; else there may be fewer or more."""
 
 
 def request(job: Job) -> bytes:
     """The bytes of every request of a job: about what an SDK sends."""
     streams = job.kind != "calls"
+    asked: dict[str, int] = {}
+    if streams:
+        asked |= {"deltas": job.deltas, "every_ms": job.every_ms}
+    if job.kind == "idle":
+        asked["hold"] = 1
+    if job.answer_bytes:
+        asked["answer_bytes"] = job.answer_bytes
+    words = " ".join(f"{name}={value}" for name, value in asked.items())
+    prompt = "How far is it from the station to the harbour?" + (
+        f" [bench {words}]" if words else ""
+    )
     said: dict[str, Any] = {
-        "model": "gpt-5.4-mini",
+        "model": MODEL,
         "messages": [
             {"role": "system", "content": "You are a taxi driver who knows every street."},
-            {"role": "user", "content": "How far is it from the station to the harbour?"},
+            {"role": "user", "content": prompt},
         ],
         "user": "bench",
     }
-    query = ""
     if streams:
         said["stream"] = True
-        query = f"?deltas={job.deltas}&every_ms={job.every_ms}"
-        if job.kind == "idle":
-            query += "&hold=1"
         if job.asks_usage:
             said["stream_options"] = {"include_usage": True}
+    missing = job.request_bytes - len(json.dumps(said))
+    if missing > 0:
+        said["messages"][1]["content"] = prompt + " far" * (missing // 4)
     body = json.dumps(said).encode()
+    more = "".join(f"{name}: {value}\r\n" for name, value in job.headers.items())
     head = (
-        f"POST {PATH}{query} HTTP/1.1\r\nHost: 127.0.0.1:{job.port}\r\nAccept: application/json\r\n"
+        f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1:{job.port}\r\nAccept: application/json\r\n"
         "Accept-Encoding: gzip, deflate\r\nUser-Agent: OpenAI/Python 3.54.0\r\n"
         "Authorization: Bearer sk-bench\r\nContent-Type: application/json\r\n"
-        f"x-stainless-retry-count: 0\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"x-stainless-retry-count: 0\r\n{more}Content-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
 
@@ -82,6 +106,8 @@ class Client(asyncio.Protocol):
         self._left: int | None = None
         self._tail = b""
         self.events = 0
+        self.first_at = 0.0
+        """When the first bytes of the answer's body had come (`time.perf_counter`)."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -94,7 +120,7 @@ class Client(asyncio.Protocol):
     def call(self) -> asyncio.Future[None]:
         """Send the request; the future is done when its answer is whole."""
         self._done = asyncio.get_running_loop().create_future()
-        self._head, self._left, self._tail = b"", None, b""
+        self._head, self._left, self._tail, self.first_at = b"", None, b"", 0.0
         self.transport.write(self._sent)
         return self._done
 
@@ -110,12 +136,15 @@ class Client(asyncio.Protocol):
             _, stated, length = head.lower().partition(b"\r\ncontent-length:")
             self._left = int(length.partition(b"\r\n")[0]) if stated else -1
             data = rest
+        if data and not self.first_at:
+            self.first_at = time.perf_counter()
         if self._left >= 0:
             self._left -= len(data)
             whole = self._left == 0
         else:
-            self.events += data.count(b"data: ")
-            self._tail = (self._tail + data)[-5:]
+            seen = self._tail + data
+            self.events += seen.count(b"data: ")  # the tail is too short to hold one
+            self._tail = seen[-5:]
             whole = self._tail == b"0\r\n\r\n" or (self._holds and self.events > 0)
         if whole and not self._done.done():
             self._done.set_result(None)
@@ -164,45 +193,92 @@ async def calls(job: Job, clients: list[Client], count: int) -> list[float]:
     return latencies
 
 
+async def arrivals(job: Job) -> list[float]:
+    """Begin streams when they are due, however many are under way: an open loop.
+
+    Give the seconds from the time each was due to its first bytes: what a user waits. A stream that
+    begins late because the machine is behind has waited, too.
+    """
+    assert job.calls_per_second is not None
+    loop, sent = asyncio.get_running_loop(), request(job)
+    idle: list[Client] = []
+    waits: list[float] = []
+
+    async def stream(due: float) -> None:
+        if idle:
+            client = idle.pop()
+        else:
+            _, client = await loop.create_connection(lambda: Client(sent), "127.0.0.1", job.port)
+        await client.call()
+        waits.append(client.first_at - due)
+        idle.append(client)
+
+    begin = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for number in range(job.calls):
+            due = begin + number / job.calls_per_second
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            group.create_task(stream(due))
+    for client in idle:
+        client.transport.close()
+    return waits
+
+
+def percentiles(seconds: list[float]) -> dict[str, float]:
+    """Give the median and the 99th percentile, in microseconds."""
+    ordered = sorted(seconds)
+    return {
+        "p50_us": ordered[len(ordered) // 2] * 1e6,
+        "p99_us": ordered[len(ordered) * 99 // 100] * 1e6,
+    }
+
+
 async def wait_line() -> None:
     """Wait for a line on standard input, the orchestrator's word to go on."""
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
 
 
-async def run(job: Job) -> None:
-    """Apply the job's load."""
+async def warm_up(job: Job) -> list[Client]:
+    """Make the way's connections and caches warm; give the clients of a load that needs them."""
     # A stream, idle or not, is warmed up by plain calls: they need the same connections.
-    plain = request(Job(port=job.port, kind="calls", connections=job.connections))
-    sent = request(job)
+    few = msgspec.structs.replace(job, kind="calls", connections=16, calls_per_second=None)
     if job.warm_up_calls:
-        warm = await connect(Job(port=job.port, kind="calls", connections=16), plain)
-        await calls(Job(port=job.port, kind="calls", connections=16), warm, job.warm_up_calls)
+        warm = await connect(few, request(msgspec.structs.replace(few, request_bytes=0)))
+        await calls(few, warm, job.warm_up_calls)
         for client in warm:
             client.transport.close()
-    clients = await connect(job, sent) if job.kind != "idle" else []
+    if job.kind in ("idle", "arrivals"):
+        return []
+    clients = await connect(job, request(job))
     if job.kind == "calls":
-        await calls(job, clients, len(clients))
+        unpaced = msgspec.structs.replace(job, calls_per_second=None)
+        await calls(unpaced, clients, len(clients))
+    return clients
+
+
+async def run(job: Job) -> None:
+    """Apply the job's load."""
+    clients = await warm_up(job)
     print("ready", flush=True)
     await wait_line()
     begin = time.perf_counter()
     said: dict[str, Any] = {}
     if job.kind == "calls":
-        latencies = sorted(await calls(job, clients, job.calls))
-        said = {
-            "calls": len(latencies),
-            "p50_us": latencies[len(latencies) // 2] * 1e6,
-            "p99_us": latencies[len(latencies) * 99 // 100] * 1e6,
-        }
+        latencies = await calls(job, clients, job.calls)
+        said = {"calls": len(latencies), **percentiles(latencies)}
+    elif job.kind == "arrivals":
+        waits = await arrivals(job)
+        said = {"streams": len(waits), "first_us": sorted(wait * 1e6 for wait in waits)}
     elif job.kind == "streams":
         await asyncio.gather(*(client.call() for client in clients))
         events = sum(client.events for client in clients)
         # Role, deltas, finish, usage if asked for, and `[DONE]`.
         whole = job.connections * (job.deltas + 3 + job.asks_usage)
-        if events != whole:
+        if events != whole and job.exact:
             raise ConnectionError(f"{events} events instead of {whole}")
-        said = {"deltas": job.connections * job.deltas}
+        said = {"deltas": job.connections * job.deltas, "events": events}
     else:
-        clients = await connect(job, sent)
+        clients = await connect(job, request(job))
         await asyncio.gather(*(client.call() for client in clients))
         said = {"streams": len(clients)}
     said["seconds"] = time.perf_counter() - begin

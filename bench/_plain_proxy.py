@@ -1,6 +1,6 @@
 """A plain aiohttp reverse proxy: what one writes first, and what the relay is measured against.
 
-    python -m bench._plain_proxy UPSTREAM_PORT
+    python -m bench._plain_proxy UPSTREAM_PORT [WORKERS]
 
 prints its port and serves until its standard input ends. It meters nothing.
 """
@@ -8,6 +8,8 @@ prints its port and serves until its standard input ends. It meters nothing.
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import sys
 from collections.abc import AsyncIterator
 
@@ -17,6 +19,7 @@ from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
 HOP_BY_HOP = frozenset(
     {"connection", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 )
+BODY_BYTES_MAX = 64 * 1024 * 1024
 SESSION = web.AppKey("session", ClientSession)
 BASE = web.AppKey("base", str)
 
@@ -44,9 +47,9 @@ async def relay(request: web.Request) -> web.StreamResponse:
         return answer
 
 
-async def main() -> None:
+async def main(listening: socket.socket) -> None:
     """Serve until standard input ends."""
-    app = web.Application()
+    app = web.Application(client_max_size=BODY_BYTES_MAX)
     app[BASE] = f"http://127.0.0.1:{int(sys.argv[1])}"
 
     async def session(app: web.Application) -> AsyncIterator[None]:
@@ -62,12 +65,15 @@ async def main() -> None:
     app.router.add_route("*", "/{path:.*}", relay)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=4096)
-    await site.start()
-    print(runner.addresses[0][1], flush=True)
+    await web.SockSite(runner, listening, backlog=4096).start()
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     await runner.cleanup()
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    with socket.create_server(("127.0.0.1", 0), backlog=4096) as bound:
+        print(bound.getsockname()[1], flush=True)
+        for _ in range(int(sys.argv[2]) - 1 if len(sys.argv) > 2 else 0):
+            if not os.fork():
+                break  # a worker begins no others
+        uvloop.run(main(bound))

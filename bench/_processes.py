@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -16,6 +17,24 @@ def cpu_seconds(pids: list[int]) -> float:
     """
     # clock_getcpuclockid(3): the complement of the id, shifted, and CPUCLOCK_SCHED.
     return sum(time.clock_gettime((~pid << 3) | 2) for pid in pids)
+
+
+def cpu_of_each(pids: list[int]) -> dict[int, float]:
+    """Give the CPU time of each process; one that has ended meanwhile is left out."""
+    found = {}
+    for pid in pids:
+        try:
+            found[pid] = cpu_seconds([pid])
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+def machine_busy_seconds() -> float:
+    """Give the CPU time that all cores have spent on anything, since the machine started."""
+    words = (PROC / "stat").read_text().splitlines()[0].split()[1:]
+    user, nice, system, _idle, _iowait, irq, softirq, steal = (int(word) for word in words[:8])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def memory_bytes(pids: list[int]) -> int:

@@ -1,6 +1,7 @@
 """What is measured: the ways from the load to the upstream.
 
-Every target is a process of its own with one worker, started here and ended here.
+Every target is a process of its own, with one worker where nothing else is said, started here and
+ended here.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -24,47 +25,15 @@ START_SECONDS_MAX = 20.0
 STOP_SECONDS_MAX = 15.0
 ROOT = Path(__file__).resolve().parent.parent
 
-NGINX_CONFIGURATION = """
-daemon off;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log stderr crit;
-{user}
-events {{ worker_connections 8192; }}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/body;
-  proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi;
-  scgi_temp_path {folder}/scgi;
-  keepalive_requests 1000000000;
-  upstream api {{
-    server 127.0.0.1:{upstream};
-    keepalive 2048;
-    keepalive_requests 1000000000;
-  }}
-  server {{
-    listen 127.0.0.1:{port} backlog=4096;
-    location / {{
-      proxy_pass http://api;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_buffering off;
-    }}
-  }}
-}}
-"""
-
 TAXIMETER_CONFIGURATION = """
 listen: 127.0.0.1:{port}
 console: 127.0.0.1:{console}
-workers: 1
+workers: {workers}
 data_dir: {folder}
 ledger: sqlite:///{folder}/ledger.db
 upstreams:
   openai:
-    url: http://127.0.0.1:{upstream}
+    url: {upstream}
     dialect: openai
     provider: openai
 """
@@ -90,6 +59,16 @@ class Target:
     """Ids of the processes whose work is recording."""
     recorder_only: bool = False
     """Its relay is another target's: only what its recorder does is worth measuring."""
+    root: int | None = None
+    """Id of the process that all others of it are below of; none for direct."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """What its clients must say beside what every client says."""
+    exact: bool = True
+    """It passes events on as they are."""
+
+    def whole(self) -> list[int]:
+        """Give the ids of all its processes."""
+        return [] if self.root is None else _processes.tree(self.root)
 
 
 def free_port() -> int:
@@ -117,12 +96,21 @@ def wait_port(port: int, process: subprocess.Popen[bytes]) -> None:
 
 @contextlib.contextmanager
 def started(
-    command: list[str], *, out: int | None = None, errors: IO[bytes] | None = None
+    command: list[str],
+    *,
+    out: int | None = None,
+    errors: IO[bytes] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process below; end it at the end, first asking, then not."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'proxy'}:{ROOT}"}
+    paths = {"PYTHONPATH": f"{ROOT / 'proxy'}:{ROOT}"}
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=out, stderr=errors, env=environment, cwd=ROOT
+        command,
+        stdin=subprocess.PIPE,
+        stdout=out,
+        stderr=errors,
+        env={**os.environ, **paths, **(environment or {})},
+        cwd=ROOT,
     )
     try:
         yield process
@@ -152,58 +140,57 @@ def module(name: str, *arguments: str) -> Iterator[tuple[int, int]]:
 
 
 @contextlib.contextmanager
-def nginx(upstream: int, folder: Path) -> Iterator[Target]:
-    """Debian's nginx as a plain proxy: one worker, kept connections, no buffering, no log."""
-    port = free_port()
-    folder.mkdir()
-    configuration = folder / "nginx.conf"
-    user = "user root;" if os.geteuid() == 0 else ""
-    text = NGINX_CONFIGURATION.format(folder=folder, user=user, upstream=upstream, port=port)
-    configuration.write_text(text)
-    command = ["nginx", "-p", str(folder), "-c", str(configuration), "-e", "stderr"]
-    with started(command) as process:
-        wait_port(port, process)
-        worker = [pid for pid in _processes.tree(process.pid) if pid != process.pid]
-        yield Target("nginx", port, relaying=worker)
-
-
-@contextlib.contextmanager
-def plain_proxy(upstream: int) -> Iterator[Target]:
+def plain_proxy(upstream: int, *, workers: int = 1) -> Iterator[Target]:
     """The plain aiohttp handler with `ClientSession`."""
-    with module("_plain_proxy", str(upstream)) as (pid, port):
-        yield Target("aiohttp handler", port, relaying=[pid])
+    with module("_plain_proxy", str(upstream), str(workers)) as (pid, port):
+        # A child may still be on its way: so ask when it is measured, not now.
+        yield Target("aiohttp handler", port, relaying=[pid], root=pid)
 
 
 @contextlib.contextmanager
 def taximeter(
-    upstream: int, folder: Path, *, traces: bool = False, limits: bool = False, more: str = ""
+    upstream: int,
+    folder: Path,
+    *,
+    traces: bool = False,
+    limits: bool = False,
+    ca_file: Path | None = None,
+    workers: int = 1,
+    more: str = "",
 ) -> Iterator[Target]:
-    """Taximeter as it is shipped: journal, ledger in SQLite, metrics and access log on, one worker.
+    """Taximeter as it is shipped: journal, ledger in SQLite, metrics and access log on.
 
     With `traces` every call is exported as well, to a collector that takes whatever comes; with
-    `limits` every kind of them is counted. `more` is YAML that goes on where the upstream's end.
+    `limits` every kind of them is counted; with a `ca_file` the upstream is spoken to over TLS.
+    `more` is YAML that goes on where the upstream's end.
     """
+    url = f"http://127.0.0.1:{upstream}"
     with contextlib.ExitStack() as stack:
+        if ca_file is not None:
+            url = f"https://127.0.0.1:{upstream}"
+            more = f"    tls: {{ca_file: {ca_file}}}\n" + more
         if limits:
             more = LIMITS + more
         if traces:
             _, collector = stack.enter_context(module("_collector"))
             more += f"otlp: {{endpoint: 'http://127.0.0.1:{collector}', sample_ratio: 1.0}}\n"
-        target = stack.enter_context(_taximeter(upstream, folder, more))
+        target = stack.enter_context(_taximeter(url, folder, workers, more))
         if traces:
             target.name, target.recorder_only = "Taximeter with traces", True
         if limits:
             target.name = "Taximeter, limits on"
+        if ca_file is not None:
+            target.name = "Taximeter, TLS upstream"
         yield target
 
 
 @contextlib.contextmanager
-def _taximeter(upstream: int, folder: Path, more: str) -> Iterator[Target]:
+def _taximeter(upstream: str, folder: Path, workers: int, more: str) -> Iterator[Target]:
     port, console = free_port(), free_port()
     folder.mkdir()
     configuration = folder / "taximeter.yaml"
     text = TAXIMETER_CONFIGURATION.format(
-        port=port, console=console, folder=folder, upstream=upstream
+        port=port, console=console, folder=folder, upstream=upstream, workers=workers
     )
     configuration.write_text(text + more)
     command = [sys.executable, "-m", "taximeter", "serve", "--config", str(configuration)]
@@ -214,7 +201,7 @@ def _taximeter(upstream: int, folder: Path, more: str) -> Iterator[Target]:
         wait_port(port, process)
         _wait_ready(console)
         relaying, recording = _roles(process.pid, port)
-        yield Target("Taximeter", port, relaying=relaying, recording=recording)
+        yield Target("Taximeter", port, relaying=relaying, recording=recording, root=process.pid)
 
 
 def _wait_ready(console: int) -> None:

@@ -2,31 +2,37 @@
 
     python -m bench._upstream
 
-prints its port and serves until its standard input ends. The query says what is answered:
+prints its port and serves until its standard input ends; with the files of a certificate and its
+key behind it, over TLS. The prompt says what is answered, for every way passes that on:
 
-    /v1/chat/completions                      400 bytes of JSON
-    ...?deltas=N&every_ms=M                   N events of about 200 bytes, each a write of its own
-    ...?deltas=N&every_ms=M&hold=1            the same, and then silence: an idle stream
+    nothing of the kind                       400 bytes of JSON
+    [bench answer_bytes=N]                    N bytes of JSON
+    [bench deltas=N every_ms=M]               N events of about 200 bytes, each a write of its own
+    [bench deltas=N every_ms=M hold=1]        the same, and then silence: an idle stream
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
+import ssl
 import sys
 from typing import cast
-from urllib.parse import parse_qs
 
 import httptools
 import uvloop
 
 USAGE = {"prompt_tokens": 120, "completion_tokens": 80, "total_tokens": 200}
 COMMON = {"id": "chatcmpl-bench", "created": 1_795_000_000, "model": "gpt-5.4-mini-2026-03-17"}
+MARK = b"[bench "
 BODY_BYTES = 400
 DELTA_BYTES = 200
 
 
-def _plain() -> bytes:
+@functools.cache
+def plain(body_bytes: int) -> bytes:
+    """Give a plain answer with a body of that length."""
     message = {"role": "assistant", "content": ""}
     said = {
         **COMMON,
@@ -34,7 +40,7 @@ def _plain() -> bytes:
         "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
         "usage": USAGE,
     }
-    message["content"] = "x" * (BODY_BYTES - len(json.dumps(said)))
+    message["content"] = "x" * (body_bytes - len(json.dumps(said)))
     body = json.dumps(said).encode()
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     return head.encode() + b"x-request-id: req_bench\r\n\r\n" + body
@@ -57,7 +63,7 @@ def _chunk(data: bytes) -> bytes:
     return f"{len(data):x}\r\n".encode() + data + b"\r\n"
 
 
-PLAIN = _plain()
+PLAIN = plain(BODY_BYTES)
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
     b"Cache-Control: no-cache\r\nx-request-id: req_bench\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -80,8 +86,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
-        self._url = b""
-        self._body = b""
+        self._body = bytearray()
         self._timer: asyncio.TimerHandle | None = None
         self._deltas = 0
         self._every_seconds = 0.0
@@ -99,23 +104,25 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
 
-    def on_url(self, url: bytes) -> None:
-        self._url = url
-
     def on_body(self, body: bytes) -> None:
         self._body += body
 
     def on_message_complete(self) -> None:
-        url, body, self._body = self._url, self._body, b""
-        _, _, query = url.partition(b"?")
-        if b"deltas=" not in query:
+        begin = self._body.find(MARK)
+        if begin < 0:
             self._transport.write(PLAIN)
+            self._body.clear()
             return
-        asked = parse_qs(query.decode())
-        self._deltas = int(asked["deltas"][0])
-        self._every_seconds = int(asked["every_ms"][0]) / 1000
+        words = self._body[begin + len(MARK) : self._body.index(b"]", begin)].decode().split()
+        asked = {name: int(value) for name, _, value in (word.partition("=") for word in words)}
+        self._asked = b"include_usage" in self._body
+        self._body.clear()
+        if "deltas" not in asked:
+            self._transport.write(plain(asked["answer_bytes"]))
+            return
+        self._deltas = asked["deltas"]
+        self._every_seconds = asked["every_ms"] / 1000
         self._holds = "hold" in asked
-        self._asked = b"include_usage" in body
         self._transport.write(STREAM_HEAD + FIRST)
         self._timer = self._loop.call_later(self._every_seconds, self._tick)
 
@@ -135,7 +142,11 @@ class Connection(asyncio.Protocol):
 async def main() -> None:
     """Serve until standard input ends."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Connection, "127.0.0.1", 0, backlog=4096)
+    context = None
+    if len(sys.argv) > 1:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*sys.argv[1:3])
+    server = await loop.create_server(Connection, "127.0.0.1", 0, backlog=4096, ssl=context)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
     server.close()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from bench import _installs
 from bench._targets import module, started
 from bench.storm import _report, _ways
 from bench.storm._report import Served, Storm
@@ -35,8 +36,10 @@ def main() -> int:
     }
     left_out = []
     for name in [name for name in ways if name.startswith("LiteLLM")]:
-        if not _ways.litellm_is_there():
-            left_out.append(name)
+        try:
+            _installs.litellm()
+        except _installs.NotInstalled as error:
+            left_out.append(f"{name} is left out: {error}.")
             del ways[name]
     storms: dict[str, Storm] = {}
     for name, way in ways.items():

@@ -87,7 +87,7 @@ def table(storms: dict[str, Storm], left_out: list[str], command: str) -> str:
             "-" if storm.jain is None else f"{storm.jain:.3f}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    lines += [f"\n{name} could not be installed here and is left out." for name in left_out]
+    lines += [f"\n{sentence}" for sentence in left_out]
     rows = [
         row for name, storm in storms.items() if name in PROMISED for row in _checks(name, storm)
     ]  # fmt: skip

@@ -24,10 +24,12 @@ class PostgresMissing(RuntimeError):
 class PostgresServer:
     """A server with an empty cluster, stopped and deleted by `close`.
 
-    Durability is off: what is tested is what the ledger does, not PostgreSQL's disk.
+    Durability is off unless it is asked for: what is tested is what the ledger does, not
+    PostgreSQL's disk.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
+        self._durable = durable
         self._binaries = _find_binaries()
         self._user = _user_for_server()
         self.folder = Path(tempfile.mkdtemp(prefix="taximeter-postgres-"))
@@ -45,6 +47,13 @@ class PostgresServer:
             *("--username=taximeter", "--auth=trust", "--encoding=UTF8", "--locale=C"),
             *("--no-sync", f"--pgdata={self._data}"),
         )
+
+    @property
+    def pid(self) -> int:
+        """Id of the running server's first process; all others are below it."""
+        if self._server is None:
+            raise RuntimeError("The server does not run.")
+        return self._server.pid
 
     def url(self, database: str = "postgres") -> str:
         return f"postgresql+psycopg://taximeter@127.0.0.1:{self.port}/{database}"
@@ -67,13 +76,16 @@ class PostgresServer:
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
             "unix_socket_directories": "",
-            "fsync": "off",
-            "synchronous_commit": "off",
-            "full_page_writes": "off",
-            "shared_buffers": "16MB",
             "max_connections": "30",
-            "autovacuum": "off",
         }
+        if not self._durable:
+            settings |= {
+                "fsync": "off",
+                "synchronous_commit": "off",
+                "full_page_writes": "off",
+                "shared_buffers": "16MB",
+                "autovacuum": "off",
+            }
         arguments = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         log = (self.folder / "log").open("ab")
         with log:

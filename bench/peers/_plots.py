@@ -1,0 +1,173 @@
+"""The plots of the comparison: `figures.json` to SVG.
+
+    python bench/peers/_plots.py FOLDER
+
+runs in an environment of its own, which has matplotlib and nothing of Taximeter's. Backgrounds are
+left clear and all ink is of a middle tone, so that the plots can be read on a light page and on a
+dark one.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from statistics import median
+
+import matplotlib
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK = "#7d8590"
+COLOURS = {
+    "nginx": "#8b949e",
+    "nginx as it comes": "#8b949e",
+    "nginx, TLS upstream": "#8b949e",
+    "aiohttp handler": "#3d8bd4",
+    "Taximeter, journal only": "#e0602a",
+    "Taximeter, full": "#e8934f",
+    "LiteLLM": "#9b6dd0",
+    "Portkey": "#2fa36b",
+    "Bifrost": "#c75a9b",
+}
+SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
+LENGTHS = (1, 10, 100, 1_000)
+Table = dict[str, dict[str, list[float]]]
+
+matplotlib.rcParams.update(
+    {
+        "svg.hashsalt": "bench",  # the same figures, the same file
+        "font.family": "DejaVu Sans",
+        "font.size": 10,
+        "text.color": INK,
+        "axes.edgecolor": INK,
+        "axes.labelcolor": INK,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "grid.color": INK,
+        "grid.alpha": 0.25,
+        "savefig.transparent": True,
+        "legend.frameon": False,
+    }
+)
+
+
+def colour(name: str) -> str:
+    """Give the colour of a way, whatever its version."""
+    return COLOURS.get(name, next((c for n, c in COLOURS.items() if name.startswith(n)), INK))
+
+
+def shown(table: Table) -> list[tuple[str, str, str]]:
+    """Give what is drawn: its name, its way, and of which processes."""
+    found = []
+    for way in table:
+        if way == "Taximeter":
+            found += [
+                ("Taximeter, journal only", way, "relaying"),
+                ("Taximeter, full", way, "whole"),
+            ]
+        elif way != "direct" and not way.startswith("Taximeter,"):
+            found.append((way, way, "whole"))
+    return found
+
+
+def bars(axes: Axes, names: list[str], values: list[float], unit: str) -> None:
+    """Draw a bar for each way, longest scale logarithmic, its value written beside it."""
+    places = range(len(names))[::-1]
+    axes.barh(places, values, color=[colour(name) for name in names], height=0.68)
+    axes.set_yticks(list(places), names)
+    axes.set_xscale("log")
+    for place, value in zip(places, values, strict=True):
+        text = f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
+        axes.text(value * 1.08, place, f"{text} {unit}", va="center", fontsize=9)
+    axes.set_xlim(right=max(values) * 6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def cpu(table: Table) -> Figure:
+    """Draw CPU a call and a delta."""
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.9), sharey=True)
+    for axes, what, words in ((left, "call", "a call"), (right, "delta", "a streamed delta")):
+        names, values = [], []
+        for name, way, of in shown(table):
+            if found := table[way].get(f"{what}_{of}_us"):
+                names.append(name)
+                values.append(median(found))
+        bars(axes, names, values, "us")
+        axes.set_xlabel(f"CPU of {words}, microseconds (logarithmic)")
+    return figure
+
+
+def first(table: Table) -> Figure:
+    """Draw what is added to the time to the first token."""
+    figure, both = pyplot.subplots(1, 2, figsize=(10, 3.9), sharey=True)
+    for axes, share, words in zip(both, ("p50", "p99"), ("Median", "99th percentile"), strict=True):
+        names, values = [], []
+        for way in table:
+            pairs = zip(
+                table[way].get(f"{share}_us_10", []),
+                table["direct"][f"{share}_us_10"],
+                strict=False,
+            )
+            if way != "direct" and (added := [value - base for value, base in pairs]):
+                names.append(way)
+                values.append(max(0.01, median(added) / 1e3))
+        bars(axes, names, values, "ms")
+        axes.set_xlabel(f"{words} added at 10 streams a second,\nmilliseconds (logarithmic)")
+    return figure
+
+
+def growth(table: Table) -> Figure:
+    """Draw CPU over the sizes of bodies and the lengths of streams."""
+    figure, all_axes = pyplot.subplots(1, 3, figsize=(10, 4.2))
+    for axes, what, places, words in zip(
+        all_axes,
+        ("request", "answer", "stream"),
+        (SIZES, SIZES, LENGTHS),
+        ("Body of the request, bytes", "Body of the answer, bytes", "Deltas of the stream"),
+        strict=True,
+    ):
+        for name, way, of in shown(table):
+            points = [
+                (place, median(found) / 1e3)
+                for place in places
+                if (found := table[way].get(f"{what}_{place}_{of}_us"))
+            ]
+            if points:
+                dashes = "--" if name == "Taximeter, full" else "-"
+                xs, ys = zip(*points, strict=True)
+                axes.plot(
+                    xs, ys, dashes, marker="o", ms=3.5, lw=1.6, color=colour(name), label=name
+                )
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel(words)
+        axes.grid(visible=True)
+    all_axes[0].set_ylabel("CPU of a call, milliseconds")
+    handles, labels = all_axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="upper center", ncols=3, bbox_to_anchor=(0.5, 1.1))
+    return figure
+
+
+DRAWN = {"cpu": cpu, "first": first, "growth": growth}
+
+
+def main() -> None:
+    """Draw what there are figures for."""
+    folder = Path(sys.argv[1])
+    sections = json.loads((folder / "figures.json").read_text())["sections"]
+    for name, draw in DRAWN.items():
+        if name in sections:
+            figure = draw(sections[name]["table"])
+            figure.tight_layout()
+            path = folder / f"{name}.svg"
+            figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+            pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    main()
