@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,9 +27,13 @@ class Heard:
 
     def __init__(self, said: bytes, after: bytes, rows: list[Closed]) -> None:
         self.said = said
-        self.answers: Answers = answers_of(said)
         self.after = answers_of(after)
         self.rows = rows
+
+    @functools.cached_property
+    def answers(self) -> Answers:
+        """Give what was heard, read as answers to a request that is none for a head."""
+        return answers_of(self.said)
 
 
 class Upstream(Loop):

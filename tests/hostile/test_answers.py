@@ -8,6 +8,7 @@ import h11
 import pytest
 
 from tests.hostile._answers import BAD, FORGED, GOOD
+from tests.hostile._strict import answers_of
 from tests.hostile._upstream import Heard, Upstream
 
 OURS = (b"x-taximeter-call-id", b"server-timing")
@@ -112,3 +113,20 @@ def test_a_bad_answer_is_a_502_or_visibly_cut(upstream: Upstream, name: str, end
         assert row.outcome == "truncated"
     assert row.usage is None
     assert row.usage_source != "reported"
+
+
+HEAD = b"HEAD /v1/models HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 5", b"Transfer-Encoding: chunked", b"X: y"])
+@pytest.mark.parametrize("body", [b"", b"hello", b"5\r\nhello\r\n0\r\n\r\n", FORGED])
+def test_no_body_of_an_answer_to_head_is_the_next_answer(
+    upstream: Upstream, framing: bytes, body: bytes
+) -> None:
+    """H2: an answer to HEAD ends with its head, whatever is said behind it."""
+    said = b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n\r\n" + body
+    heard = upstream.ask([said], "open", HEAD)
+    found = answers_of(heard.said, bodiless=0)
+    assert [answer.body for answer in found.whole] == [b"", b"served"]
+    assert found.left == b""
+    assert [answer.body for answer in heard.after.whole] == [b"served"]

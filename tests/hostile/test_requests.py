@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.hostile._passed import PASSED, TURNED_AWAY
-from tests.hostile._refused import REFUSED
+from tests.hostile._refused import GET, REFUSED
 from tests.hostile._rig import AFTER_A_KNOWN_ONE, Rig, echo
 
 PACES = ("whole", "bytewise", *AFTER_A_KNOWN_ONE)
@@ -44,6 +44,14 @@ def test_what_could_be_read_in_two_ways_reaches_no_upstream(rig: Rig, name: str,
 
 
 FRAMING = (b"host", b"content-length", b"transfer-encoding")
+
+
+@pytest.mark.parametrize(("fields", "status"), [(256, 200), (257, 431)])
+def test_so_many_fields_and_no_more(rig: Rig, fields: int, status: int) -> None:
+    """H4: the largest number of fields passes, one more does not, however short they are."""
+    talk = rig.talk(GET + b"X: y\r\n" * (fields - 1) + b"\r\n")
+    assert talk.statuses[0] == status
+    assert len(talk.own) == (status == 200)
 
 
 @pytest.mark.parametrize("name", PASSED)
