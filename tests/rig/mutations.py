@@ -40,9 +40,13 @@ MUTATIONS = (
         "D1",
         "relay._answering",
         "            self._settle(self._outcome_of_whole_answer())\n"
-        "        self._delivery.end(body, parser.trailers)",
+        "        if self._last_words is not None:\n"
+        "            self._delivery.write(body)\n",
         "            self._delivery.end(body, parser.trailers)\n"
-        "            self._settle(self._outcome_of_whole_answer())",
+        "            body = b''\n"
+        "            self._settle(self._outcome_of_whole_answer())\n"
+        "        if self._last_words is not None:\n"
+        "            self._delivery.write(body)\n",
         "tests/relay/test_order.py::"
         "test_records_are_written_before_the_bytes_they_are_of[sized-interval]",
     ),
