@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.hostile._passed import PASSED, TURNED_AWAY
-from tests.hostile._refused import GET, REFUSED
+from tests.hostile._refused import GET, INNER, REFUSED
 from tests.hostile._rig import AFTER_A_KNOWN_ONE, Rig, echo
 
 PACES = ("whole", "bytewise", *AFTER_A_KNOWN_ONE)
@@ -89,3 +89,25 @@ def test_what_goes_nowhere_is_turned_away_and_the_next_request_served(
     assert talk.heard.left == b""
     assert talk.own == []
     assert talk.statuses[pace in AFTER_A_KNOWN_ONE :] in ([400, 200], [404, 200])
+
+
+@pytest.mark.parametrize("behind", [b"", INNER, b"\x81\x05hello", b"\0" * 100])
+@pytest.mark.parametrize("pace", PACES)
+def test_what_follows_an_upgrade_that_is_refused_goes_nowhere(
+    rig: Rig, behind: bytes, pace: str
+) -> None:
+    """H1: an upstream that does not upgrade gets the request alone; what its client has said in
+    the other protocol is neither sent on nor taken for a request.
+    """
+    said = (
+        b"GET /v1/realtime HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\n"
+        b"Upgrade: WebSocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: a\r\n\r\n"
+    )
+    talk = rig.talk(said + behind, pace)
+    assert talk.ended
+    assert talk.statuses == [200] * (1 + (pace in AFTER_A_KNOWN_ONE))
+    (sent,) = talk.own
+    assert sent.values(b"connection") == [b"Upgrade"]
+    assert sent.values(b"upgrade") == [b"WebSocket"]
+    assert talk.broken == []
+    assert len(talk.requests) == len(talk.statuses)
