@@ -385,6 +385,9 @@ async def test_many_that_wait_and_fail_at_once_do_not_grow_the_stack(tmp_path: P
 
 # -- waits that end in nothing -----------------------------------------------------------------
 
+OUR_OWN_NS = 50_000_000
+"""What a busy machine may take for what is in no stage: from a decision to its attempt."""
+
 
 async def test_a_wait_that_a_client_gave_up_is_on_record(tmp_path: Path) -> None:
     """C4: where the time of a call went is told of one that left the queue, too."""
@@ -421,4 +424,63 @@ async def test_a_wait_between_attempts_that_a_client_gave_up_is_on_record(tmp_pa
         closed = only(made)
         assert closed.outcome is Outcome.ABANDONED
         assert 0.15e9 <= closed.stages[Stage.CONNECT] < 1e9
+        assert Stage.FIRST_BYTE not in closed.stages
+
+
+async def test_time_spent_on_what_cannot_be_reached_is_on_record(tmp_path: Path) -> None:
+    """C4: a call without an answer says where its time went: into attempts, and waits between."""
+    slow = {"retry": {"backoff_seconds_first": 0.2, "backoff_seconds_max": 0.2}}
+    async with bench(tmp_path, upstream={**slow, "url": "http://127.0.0.1:9"}) as made:
+        await fetch(made, ask())
+        closed = only(made)
+        last = closed.attempts[-1]
+        assert len(closed.attempts) == 3
+        assert last.ended_ns is not None
+        assert closed.stages[Stage.CONNECT] >= last.ended_ns - closed.attempts[0].started_ns
+        assert abs(sum(closed.stages.values()) - last.ended_ns) < OUR_OWN_NS
+        assert Stage.FIRST_BYTE not in closed.stages
+
+
+@pytest.mark.parametrize("is_silent", [True, False])
+async def test_time_spent_waiting_for_an_answer_is_on_record(
+    tmp_path: Path, is_silent: bool
+) -> None:
+    """C4: an upstream that takes a call and never answers is told by `first_byte`."""
+
+    async def upstream(line: Line) -> None:
+        await line.request()
+        await asyncio.sleep(10 if is_silent else 0.3)
+        line.writer.close()
+
+    timeouts = {"timeouts": {"first_byte_seconds": 0.1}}
+    async with bench(tmp_path, upstream, upstream=timeouts) as made:
+        status, _, said = await fetch(made, ask())
+        closed = only(made)
+        assert status in (502, 504), said
+        (attempt,) = closed.attempts
+        assert attempt.sent_ns is not None
+        assert attempt.ended_ns is not None
+        assert closed.stages[Stage.FIRST_BYTE] >= 0.1e9
+        assert abs(sum(closed.stages.values()) - attempt.ended_ns) < OUR_OWN_NS
+
+
+async def test_time_spent_on_a_failed_last_attempt_is_not_told_twice(tmp_path: Path) -> None:
+    """C4: an answer to one attempt leaves no `first_byte` behind when the last finds nobody."""
+
+    async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server.close()
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.1)
+        writer.write(answer(503, error("busy"), "Connection: close"))
+        writer.close()
+
+    server = await asyncio.start_server(answer_once, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with bench(tmp_path, upstream={**SOON, "url": url}) as made:
+        await fetch(made, ask())
+        closed = only(made)
+        last = closed.attempts[-1]
+        assert [each.status for each in closed.attempts] == [503, None, None]
+        assert last.ended_ns is not None
+        assert abs(sum(closed.stages.values()) - last.ended_ns) < OUR_OWN_NS
         assert Stage.FIRST_BYTE not in closed.stages

@@ -34,7 +34,8 @@ _now = time.monotonic_ns
 # Taken out of the class once: to look into an Enum is a call of its own.
 RECEIVING, ADMITTING, ATTEMPTING, RELAYING, ENDED = Phase
 _RECEIVE, _QUEUE = Stage.RECEIVE, Stage.QUEUE
-_CONNECT, _FIRST_BYTE, _SETTLE = Stage.CONNECT, Stage.FIRST_BYTE, Stage.SETTLE
+_CONNECT, _FIRST_BYTE = Stage.CONNECT, Stage.FIRST_BYTE
+_STREAM, _SETTLE = Stage.STREAM, Stage.SETTLE
 
 
 class Standing:
@@ -172,11 +173,15 @@ class Standing:
         )
 
     def _end_wait(self, now: int) -> None:
-        """Put the wait on record that a call has ended in: for its turn, or its next attempt."""
-        stages = self._stages
+        """Put the wait on record that a call has ended in: it came to no answer to pass on."""
+        stages, leg = self._stages, self._leg
         if self.phase is ADMITTING:
             stages[_QUEUE] = now - self._started_ns - stages.get(_RECEIVE, 0)
-        elif self._retry_timer is not None:
+        elif self._retry_timer is not None or leg.connected_ns is None:
             stages.pop(_FIRST_BYTE, None)  # of the attempt before: it is in `connect`, as it failed
             waited = stages.get(_RECEIVE, 0) + stages.get(_QUEUE, 0)
             stages[_CONNECT] = now - self._started_ns - waited
+        elif leg.first_byte_ns is None:
+            stages[_FIRST_BYTE] = now - leg.connected_ns
+        else:
+            stages[_STREAM] = now - leg.first_byte_ns
