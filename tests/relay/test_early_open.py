@@ -161,7 +161,7 @@ async def test_a_wait_in_vain_is_said_in_the_stream(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
 async def test_an_upstream_s_error_is_passed_on_in_the_stream(tmp_path: Path, path: str) -> None:
-    """In the upstream's own words, as the event that the packages raise on."""
+    """C2: in the upstream's own words, as the event that the packages raise on; and no end."""
     upstream = Busy(answer(400, error("context_length_exceeded")))
     request = ask(path=path, stream=True)
     async with opened(tmp_path, upstream, request) as (made, client, _):

@@ -187,6 +187,25 @@ MUTATIONS = (
         "tests/relay/test_admission.py::test_a_stream_holds_its_slot_while_its_bytes_come",
     ),
     Mutation(
+        "a kept answer for whoever has the key",
+        "H10",
+        "relay._repeating",
+        '    return (request.intake.opened.key_hash or "").encode()\n',
+        '    return b""\n',
+        "tests/relay/test_replay.py::test_nobody_gets_another_s_answer"
+        "[Authorization: Bearer sk-bob]",
+    ),
+    Mutation(
+        "an end like any other for an error in an opened stream",
+        "C2",
+        "relay._early_delivery",
+        "            self.write(body)\n            self.break_off()\n",
+        "            self.write(body)\n"
+        "            super().end(self._event_of(bytes(self._error)), trailers)\n",
+        "tests/relay/test_early_open.py::test_an_upstream_s_error_is_passed_on_in_the_stream"
+        "[/v1/chat/completions]",
+    ),
+    Mutation(
         "keys told apart by their beginnings",
         "H6",
         "keys._store",
