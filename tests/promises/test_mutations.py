@@ -26,7 +26,7 @@ def outcomes() -> dict[str, dict[str, Any]]:
         )
         for names in (NAMES[::2], NAMES[1::2])
     ]  # fmt: skip
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for half in halves:
         try:
             said, complained = half.communicate(timeout=170)
