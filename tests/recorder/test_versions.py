@@ -1,0 +1,62 @@
+"""Records of other versions: what has been written once is read for ever, and what is new passes.
+
+`formats/records-1.json` is made of the first version's own bytes. It is never edited: a format that
+changes gets a file of its own beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from taximeter.call import Closed, Counted, Opened, Outcome, decode_record
+from taximeter.journal import JournalWriter
+from tests.recorder.make import World
+
+FORMATS = sorted((Path(__file__).parent / "formats").glob("records-*.json"))
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """Give a file's records: their bytes, and what they say."""
+    return list(json.loads(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("path", FORMATS, ids=lambda path: path.stem)
+def test_a_record_that_was_written_once_says_the_same_for_ever(path: Path) -> None:
+    """L3, D11: the bytes of every version's records are read as what they were written as."""
+    kinds = set()
+    for line in lines(path):
+        record = decode_record(bytes.fromhex(line["record"]))
+        assert msgspec.to_builtins(record) == line["says"]
+        kinds.add(type(record))
+    assert kinds == {Opened, Closed, Counted}
+
+
+@pytest.mark.parametrize("path", FORMATS, ids=lambda path: path.stem)
+def test_a_journal_of_an_older_version_is_booked(path: Path, world: World) -> None:
+    """L3: a relay of before leaves its journal to a recorder of now, which books each call once."""
+    writer = JournalWriter.begin(world.root, 0)
+    for line in lines(path):
+        writer.append(bytes.fromhex(line["record"]))
+    writer.close()
+    world.record()
+    closed = [line["says"] for line in lines(path) if "outcome" in line["says"]]
+    views = world.calls()
+    assert len(views) == len(closed)
+    for said in closed:
+        view = views[said["opened"]["call_id"]]
+        assert (view.outcome, view.status) == (said["outcome"], said.get("status"))
+    assert sum(view.outcome == Outcome.COMPLETED for view in views.values()) == 1
+
+
+def test_fields_of_a_later_version_are_passed_over() -> None:
+    """L3, D11: going back a version loses what only the newer one knows, and no call."""
+    for line in lines(FORMATS[0]):
+        fields = msgspec.msgpack.decode(bytes.fromhex(line["record"]))
+        fields |= {"a_field_of_tomorrow": {"deep": [1, 2]}, "another": None}
+        record = decode_record(msgspec.msgpack.encode(fields))
+        assert msgspec.to_builtins(record) == line["says"]
