@@ -14,6 +14,9 @@ import h11
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(%b) ([!-~\x80-\xff]+) HTTP/1\.([01])\Z" % _TOKEN)
+_CLIENTS_LINE = re.compile(
+    rb"(%b) +([!-~\x80-\xff]+) +(?:HTTP/1\.|RTSP/1\.(?=0)|ICE/1\.(?=0))([01])\Z" % _TOKEN
+)
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-9][0-9][0-9]) ([\t -~\x80-\xff]*)\Z")
 _FIELD = re.compile(
     rb"(%b):[ \t]*((?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?)[ \t]*\Z" % _TOKEN
@@ -64,12 +67,12 @@ def _head(data: bytes, at: int) -> tuple[bytes, Fields, int]:
     return lines[0], tuple(fields), end + 4
 
 
-def _line(data: bytes, at: int) -> tuple[bytes, int]:
+def _line(data: bytes, at: int, bytes_max: int = 16) -> tuple[bytes, int]:
     end = data.find(b"\r\n", at)
     line = data[at:] if end < 0 else data[at:end]
     if end < 0 and line.endswith(b"\r"):
         line = line[:-1]
-    if b"\r" in line or b"\n" in line or len(line) > 16:
+    if b"\r" in line or b"\n" in line or len(line) > bytes_max:
         raise Malformed(f"no chunk's line: {line[:40]!r}")
     if end < 0:
         raise Unfinished
@@ -82,14 +85,22 @@ def _exactly(data: bytes, at: int, size: int) -> tuple[bytes, int]:
     return data[at : at + size], at + size
 
 
-def _chunks(data: bytes, at: int) -> tuple[bytes, int]:
-    """Read a chunked body; extensions are malformed here, and so are trailers."""
+def _chunks(data: bytes, at: int, of_client: bool) -> tuple[bytes, int]:
+    """Read a chunked body. Extensions and trailers are malformed, but for those of a client."""
     body = b""
     while True:
-        line, at = _line(data, at)
-        if _CHUNK_SIZE.match(line) is None:
+        line, at = _line(data, at, 2000 if of_client else 16)
+        said, extended, extension = line.partition(b";")
+        if extended and (not of_client or b"\0" in extension):
+            raise Malformed(f"an extension: {line!r}")
+        said = said.lstrip(b"0") or b"0" if of_client else said
+        if _CHUNK_SIZE.match(said) is None:
             raise Malformed(f"no chunk's size: {line!r}")
-        size = int(line, 16)
+        size = int(said, 16)
+        if not size and of_client:
+            # The trailers are a head's fields, and it does not matter which.
+            _, _, at = _head(data, at - 2)
+            return body, at
         piece, at = _exactly(data, at, size)
         body += piece
         end, at = _exactly(data, at, 2)
@@ -99,7 +110,9 @@ def _chunks(data: bytes, at: int) -> tuple[bytes, int]:
             return body, at
 
 
-def _body(data: bytes, at: int, fields: Fields) -> tuple[bytes | None, int]:
+def _body(
+    data: bytes, at: int, fields: Fields, *, of_client: bool = False
+) -> tuple[bytes | None, int]:
     """Read a body; None if no field says that there is one."""
     named = {name.lower() for name, _ in fields}
     lengths = [value for name, value in fields if name.lower() == b"content-length"]
@@ -107,7 +120,7 @@ def _body(data: bytes, at: int, fields: Fields) -> tuple[bytes | None, int]:
     if b"transfer-encoding" in named:
         if lengths or codings != [b"chunked"]:
             raise Malformed("chunks and a length, or another coding")
-        return _chunks(data, at)
+        return _chunks(data, at, of_client)
     if not lengths:
         return None, at
     if len(lengths) > 1 or re.fullmatch(rb"[0-9]{1,19}", lengths[0]) is None:
@@ -115,19 +128,24 @@ def _body(data: bytes, at: int, fields: Fields) -> tuple[bytes | None, int]:
     return _exactly(data, at, int(lengths[0]))
 
 
-def request_at(data: bytes, at: int = 0) -> tuple[Message, int]:
+def request_at(data: bytes, at: int = 0, *, of_client: bool = False) -> tuple[Message, int]:
     """Read the request that begins at `at`; give it and where it ends.
+
+    A request `of_client` may have more than one space around its target, the name of a protocol
+    that the relay's parser takes for HTTP/1.0, and there no Host; and chunks with extensions and
+    trailers. All of that has one meaning.
 
     Raises:
         Malformed, Unfinished: as they say.
     """
     line, fields, behind = _head(data, at)
-    start = _REQUEST_LINE.match(line)
+    start = (_CLIENTS_LINE if of_client else _REQUEST_LINE).match(line)
     if start is None:
         raise Malformed(f"no request line: {line[:80]!r}")
-    if [name.lower() for name, _ in fields].count(b"host") != 1:
+    hosts = [name.lower() for name, _ in fields].count(b"host")
+    if hosts != 1 and not (of_client and start[3] == b"0" and not hosts):
         raise Malformed("there must be one Host")
-    body, end = _body(data, behind, fields)
+    body, end = _body(data, behind, fields, of_client=of_client)
     return Message((start[1], start[2], start[3]), fields, body or b""), end
 
 
@@ -162,15 +180,16 @@ def by_h11(data: bytes) -> list[Message]:
 def readings_of(data: bytes) -> tuple[list[Message], list[Message]]:
     """Give the requests at the beginning of a client's bytes, as each of the two readers has it.
 
-    A client's empty lines before a request are passed over, as RFC 9112, 2.2, has a server do.
+    Before a request line ends are passed over, and halves of them: RFC 9112, 2.2, has a server do
+    so with whole ones.
     """
     mine: list[Message] = []
     at = 0
     try:
         while True:
-            while data[at : at + 2] == b"\r\n":
-                at += 2
-            request, at = request_at(data, at)
+            while data[at : at + 1] in (b"\r", b"\n"):
+                at += 1
+            request, at = request_at(data, at, of_client=True)
             mine.append(request)
     except (Malformed, Unfinished):
         pass
@@ -198,8 +217,9 @@ def _read_by_h11(data: bytes, found: list[Message]) -> None:
                 body += bytes(event.data)
             elif isinstance(event, h11.EndOfMessage):
                 found.append(Message(start, fields, body))
-                # Answered, so that the connection can carry the next one.
-                connection.send(h11.Response(status_code=200, headers=[("Content-Length", "0")]))
+                # Answered, so that the connection can carry the next one; and never with an
+                # agreement to an upgrade.
+                connection.send(h11.Response(status_code=404, headers=[("Content-Length", "0")]))
                 connection.send(h11.EndOfMessage())
                 if connection.our_state is not h11.DONE:
                     return

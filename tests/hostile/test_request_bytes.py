@@ -1,7 +1,7 @@
 """H1: every byte in every place of a request, and requests with bytes put in and taken out.
 
 The promise is a comparison. Two strict readers say what requests a client's bytes are; what the
-relay sends on must be what at least one of them read, from the first request on, or nothing.
+relay sends on must be what at least one of them read, in that order, or nothing.
 """
 
 from __future__ import annotations
@@ -74,7 +74,10 @@ def test_a_target_goes_on_as_it_came(rig: Rig) -> None:
 def test_a_method_is_a_known_one(rig: Rig) -> None:
     """H1: no byte may stand in a method's name, before it or behind it."""
     for byte in EVERY:
-        for line in (byte + b"GET", b"G" + byte + b"ET", b"GET" + byte):
+        lines = [byte + b"GET", b"GET" + byte]
+        if byte in CONTROLS:
+            lines.append(b"G" + byte + b"ET")
+        for line in lines:
             talk = rig.talk(line + b" /v1/echo HTTP/1.1\r\nHost: a\r\n\r\n")
             if talk.own:
                 # Two spaces, and empty lines first, have one meaning.
@@ -97,19 +100,23 @@ CONTROLS = [bytes((value,)) for value in (*range(0x21), 0x7F, 0x85, 0xA0, 0xAD, 
 
 
 def same(sent: Message, read: Message) -> bool:
-    """Tell whether two readers mean the same request."""
-    return sent.start[:2] == read.start[:2] and sent.body == read.body
+    """Tell whether two readers mean the same request. A fragment is the client's own."""
+    target = read.start[1].partition(b"#")[0]
+    return sent.start[:2] == (read.start[0], target) and sent.body == read.body
+
+
+def are_of(sent: list[Message], reading: list[Message]) -> bool:
+    """Tell whether all that was sent on was read, in that order; some may have been turned away."""
+    left = iter(reading)
+    return all(any(same(each, read) for read in left) for each in sent)
 
 
 def check(said: bytes, talk: Talk) -> None:
     """Hold what was sent on to what was said."""
     readings = readings_of(said + LAST)
-    agreed = [
-        reading
-        for reading in readings
-        if len(talk.requests) <= len(reading) and all(map(same, talk.requests, reading))
-    ]
-    assert agreed, f"{said!r} became {talk.requests}, and is {readings}"
+    assert any(are_of(talk.requests, reading) for reading in readings), (
+        f"{said!r} became {talk.requests}, and is {readings}"
+    )
     answered = talk.statuses.count(200)
     assert answered <= len(talk.requests)
     assert len([status for status in talk.statuses if status >= 400]) <= 1 or talk.ended
@@ -139,7 +146,11 @@ def test_no_odd_byte_hides_what_frames_a_body(rig: Rig, frame: str) -> None:
 
 
 SAMPLES = [*REFUSED.values(), *(case.said for case in PASSED.values())]
-SAMPLES = [said for said in SAMPLES if len(said) < 1000 and b"http://" not in said.lower()]
+# What an answer to HEAD ends with is known to who asked; targets with a host are read otherwise.
+SAMPLES = [
+    said for said in SAMPLES if len(said) < 1000 and b"://" not in said and b"HEAD " not in said
+]
+PLAIN = [case.said for case in PASSED.values() if case.said in SAMPLES]
 WORDS = [
     b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b",", b";", b"0", b"5", b"\r\n\r\n",
     b"0\r\n\r\n", b"Content-Length: 5\r\n", b"Content-Length: 0\r\n", CHUNKS[:-2], b"chunked",
@@ -168,10 +179,15 @@ def edited(said: bytes, changes: list[tuple[int, bytes, int]]) -> bytes:
     max_examples=pick(150, 5000),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-@given(st.sampled_from(SAMPLES), edits)
+@given(
+    st.sampled_from(SAMPLES) | st.sampled_from(PLAIN),
+    st.just(b"") | st.sampled_from(PLAIN),
+    edits,
+    st.sampled_from(["whole", "bytewise"]),
+)
 def test_what_is_sent_on_is_what_was_said(
-    rig: Rig, sample: bytes, changes: list[tuple[int, bytes, int]]
+    rig: Rig, sample: bytes, behind: bytes, changes: list[tuple[int, bytes, int]], pace: str
 ) -> None:
     """H1: of requests with bytes put in and taken out, no other requests are made."""
-    said = edited(sample, changes)
-    check(said, rig.talk(said))
+    said = edited(sample + behind, changes)
+    check(said, rig.talk(said, pace))

@@ -14,6 +14,7 @@ from tests.hostile._answers import BAD, GOOD
 from tests.hostile._passed import PASSED, TURNED_AWAY
 from tests.hostile._refused import REFUSED
 from tests.rig import Script, checkers, write_script
+from tests.rig.length import pick
 from tests.rig.taximeter import PLAIN, Taximeter
 from tests.rig.upstream import Upstream
 from tests.signals._run import wait_for
@@ -65,7 +66,7 @@ def is_ready(meter: Taximeter) -> bool:
 
 
 def test_no_secret_in_hostile_bytes_is_written_anywhere(tmp_path: Path) -> None:
-    """H9, H10: of every hostile request and answer that we know of, with secrets in all places:
+    """H9, H10: of the hostile requests and answers that we know of, with secrets in all places:
     nothing in log, journal, ledger, metrics, spans, commands or arguments; and a relay killed
     amid them leaves nothing either. The console, told some of it, tells nobody.
     """
@@ -85,7 +86,7 @@ def test_no_secret_in_hostile_bytes_is_written_anywhere(tmp_path: Path) -> None:
             otlp={"endpoint": collector.url},
         ) as meter,
     ):
-        list(clients.map(lambda said: send(meter.port, said), sent))
+        list(clients.map(lambda said: send(meter.port, said), sent[:: pick(2, 1)]))
         list(clients.map(lambda said: send(meter.console_port, said), sent[::12]))
         journals = {str(path): path.read_bytes() for path in tmp_path.rglob("*.journal")}
         killed = meter.children()["relay"]
