@@ -15,7 +15,7 @@ from tests.alerts._stack import Stack, wait
 AT = {"instance": "a:8401"}
 OPENAI = {"upstream": "openai"}
 MODEL = {**OPENAI, "model": "gpt-5.4-mini"}
-BUDGET = {"scope": "user", "budget": "alice"}
+BUDGET = {"scope": "user", "budget": "alice", "per": "day", "unit": "usd"}
 
 # A cause, its labels, and the symptoms it silences; each symptom also comes from somewhere else,
 # where nothing is silenced.
@@ -149,6 +149,27 @@ def test_the_faster_burn_silences_the_slower_of_the_same_budget(stack: Stack) ->
         f"{name}3d": "suppressed",
         "TaximeterFirstTokenBudgetBurn3d": "active",
     }
+    assert wait(lambda: states() == expected, 10), states()
+
+
+def test_a_budget_that_is_used_says_nothing_of_its_owner_s_others(stack: Stack) -> None:
+    """One of tokens, or of another window, may run out next: its warning comes through."""
+    stack.send(alert("TaximeterBudgetUsed", "page", BUDGET))
+    stack.receiver.wait_for("TaximeterBudgetUsed")
+    name = "TaximeterBudgetNearlyUsed"
+    others = [BUDGET, {**BUDGET, "unit": "tokens"}, {**BUDGET, "per": "month"}]
+    stack.send(*(alert(name, "warn", labels) for labels in others))
+
+    def states() -> list[tuple[str, str, str]]:
+        return sorted(
+            (each["labels"]["unit"], each["labels"]["per"], each["status"]["state"])
+            for each in stack.held()
+            if each["labels"]["alertname"] == name
+        )
+
+    expected = [
+        ("tokens", "day", "active"), ("usd", "day", "suppressed"), ("usd", "month", "active"),
+    ]  # fmt: skip
     assert wait(lambda: states() == expected, 10), states()
 
 

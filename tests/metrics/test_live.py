@@ -252,8 +252,9 @@ def test_budgets_are_shown_in_dollars_or_in_tokens() -> None:
     assert values["taximeter_budget_limit_usd", alice] == 5
     assert values["taximeter_budget_spent_usd", alice] == 2
     assert values["taximeter_budget_reserved_usd", alice] == 0.5
-    assert values["taximeter_budget_seconds_remaining", alice] == 60
-    assert values["taximeter_budget_refusals_total", alice] == 3
+    counted = (*alice, "usd")
+    assert values["taximeter_budget_seconds_remaining", counted] == 60
+    assert values["taximeter_budget_refusals_total", counted] == 3
     assert ("taximeter_budget_limit_tokens", alice) not in values
     spent = {
         labels: value
@@ -262,6 +263,19 @@ def test_budgets_are_shown_in_dollars_or_in_tokens() -> None:
     }
     assert list(spent.values()) == [7]
     assert all(part.isprintable() for labels in spent for part in labels)
+
+
+def test_budgets_of_dollars_and_of_tokens_share_no_figure() -> None:
+    """A user with one of each for the same window: what each refused is told of by itself."""
+    both = [budget(), budget(of_tokens=True, limit=100, spent=99, refused=1, seconds_left=61.0)]
+    place = ("alice", "day", "relay-0", "user")
+    for budgets in (both, both[::-1]):  # the one that is used more comes first: they change places
+        told = [relay(0, admission=admission(budgets=budgets))]
+        values = shown(expose_live(told, {}, False))
+        assert values["taximeter_budget_refusals_total", (*place, "usd")] == 3
+        assert values["taximeter_budget_refusals_total", (*place, "tokens")] == 1
+        assert values["taximeter_budget_seconds_remaining", (*place, "usd")] == 60
+        assert values["taximeter_budget_seconds_remaining", (*place, "tokens")] == 61
 
 
 def test_a_configuration_that_was_not_taken_is_shown() -> None:

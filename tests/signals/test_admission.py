@@ -97,12 +97,13 @@ def test_a_budget_is_seen_as_it_is_used_and_refuses(meter: Taximeter) -> None:
     assert statuses[0] == 200
     assert statuses[-1] == 402
     place = ("relay-0", "user", "poor", "month")
-    assert comes_to(meter, statuses.count(402), "taximeter_budget_refusals_total", *place)
+    counted = (*place, "tokens")
+    assert comes_to(meter, statuses.count(402), "taximeter_budget_refusals_total", *counted)
     seen = read(meter)
     assert seen["taximeter_budget_limit_tokens", frozenset(place)] == 100
     assert 0 < seen["taximeter_budget_spent_tokens", frozenset(place)] <= 100
     assert seen["taximeter_budget_reserved_tokens", frozenset(place)] == 0
-    assert 0 < seen["taximeter_budget_seconds_remaining", frozenset(place)] <= 31 * 86400
+    assert 0 < seen["taximeter_budget_seconds_remaining", frozenset(counted)] <= 31 * 86400
     refused = ("openai", "budget_exceeded")
     assert comes_to(meter, statuses.count(402), "taximeter_rejected_total", *refused)
 

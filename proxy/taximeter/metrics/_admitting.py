@@ -136,6 +136,9 @@ SHARED_LOST = TABLE.counter(
 )
 
 _BUDGET = ("process", "scope", "budget", "per")
+_EITHER = (*_BUDGET, "unit")
+"""Where the name does not say what is counted: one owner may have a budget of each unit for the
+same window."""
 _BOUND = " A bounded number of budgets is shown, those with the largest share used."
 
 BUDGET_LIMIT_USD = TABLE.gauge(
@@ -181,12 +184,12 @@ BUDGET_REFUSALS = TABLE.counter(
     Source.RELAY,
     "taximeter_budget_refusals",
     "Calls that a hard budget had no room for: with what is reserved, it is used up before all of "
-    "it is spent.",
-    *_BUDGET,
+    "it is spent; unit is `usd` or `tokens`.",
+    *_EITHER,
 )
 BUDGET_SECONDS = TABLE.gauge(
     Source.RELAY,
     "taximeter_budget_seconds_remaining",
-    "How long the window still runs.",
-    *_BUDGET,
+    "How long the window still runs; unit is `usd` or `tokens`.",
+    *_EITHER,
 )

@@ -48,12 +48,14 @@ def draw_admission(picture: Picture, process: str, state: AdmissionState) -> Non
 def _draw_budget(picture: Picture, process: str, budget: BudgetState) -> None:
     labels = (process, budget.scope, shown(budget.holder), budget.per)
     if budget.of_tokens:
+        unit = "tokens"
         limit, spent, reserved = (
             families.BUDGET_LIMIT_TOKENS,
             families.BUDGET_SPENT_TOKENS,
             families.BUDGET_RESERVED_TOKENS,
         )
     else:
+        unit = "usd"
         limit, spent, reserved = (
             families.BUDGET_LIMIT_USD,
             families.BUDGET_SPENT_USD,
@@ -62,5 +64,5 @@ def _draw_budget(picture: Picture, process: str, budget: BudgetState) -> None:
     picture.set(limit, budget.limit, *labels)
     picture.set(spent, budget.spent, *labels)
     picture.set(reserved, budget.reserved, *labels)
-    picture.set(families.BUDGET_REFUSALS, budget.refused, *labels)
-    picture.set(families.BUDGET_SECONDS, budget.seconds_left, *labels)
+    picture.set(families.BUDGET_REFUSALS, budget.refused, *labels, unit)
+    picture.set(families.BUDGET_SECONDS, budget.seconds_left, *labels, unit)
