@@ -14,6 +14,7 @@ import pytest
 from tests.hostile.fuzz.__main__ import CORPUS, corpus_of, inputs_by_chance, told
 from tests.hostile.fuzz._targets import TARGETS
 from tests.rig.length import pick, share
+from tests.rig.tally import Tally
 
 ROOT = Path(__file__).parent.parent.parent
 RUNS = 1000
@@ -22,10 +23,11 @@ SEED = 20_261_122
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_no_input_that_is_kept_breaks_a_promise(target: str) -> None:
+def test_no_input_that_is_kept_breaks_a_promise(target: str, tally: Tally) -> None:
     """C1, C3, D4, H2, H4: what has broken one once, or looks as if it could, does not any more."""
     inputs = corpus_of(target)
     assert len(inputs) >= 8
+    tally.add("inputs kept", len(inputs))
     for name, data in inputs.items():
         try:
             TARGETS[target](data)
@@ -34,11 +36,12 @@ def test_no_input_that_is_kept_breaks_a_promise(target: str) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_no_input_made_by_chance_breaks_a_promise(target: str) -> None:
+def test_no_input_made_by_chance_breaks_a_promise(target: str, tally: Tally) -> None:
     """C1, C3, D4, H2, H4: from the inputs that are kept, and one seed."""
     run = told(target, SEED, TARGETS[target])
     for data in itertools.islice(inputs_by_chance(target, SEED), RUNS):
         run(data)
+    tally.add("inputs made by chance", RUNS)
 
 
 @pytest.mark.parametrize("target", pick(["journal"], sorted(TARGETS)))

@@ -24,6 +24,7 @@ SOAKED = (
     "tests/ledger/test_properties.py",
     "tests/dialects/test_hostile.py",
     "tests/hostile",
+    "tests/hostile",
     "tests/metrics/test_agreement.py",
     "tests/recorder",
     "tests/relay",

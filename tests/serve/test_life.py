@@ -22,6 +22,8 @@ from tests.rig.upstream import Upstream
 CHAT = {"model": "fake-large", "messages": [{"role": "user", "content": "hi"}]}
 STREAM = json.dumps({**CHAT, "stream": True}).encode()
 END_SECONDS_MAX = 5.0
+READY_SECONDS_MAX = 2.0
+"""After the signal: at once, on a machine that has other things to do."""
 
 
 def begin_stream(port: int) -> socket.socket:
@@ -57,7 +59,7 @@ def test_told_to_stop_it_is_not_ready_and_told_twice_it_ends(tmp_path: Path) -> 
                 meter.process.send_signal(signal.SIGTERM)
                 told_at = time.monotonic()
                 while status_of(f"{meter.console_url}/readyz") == 200:
-                    assert time.monotonic() - told_at < 1, "still ready"
+                    assert time.monotonic() - told_at < READY_SECONDS_MAX, "still ready"
                     time.sleep(0.01)
                 upstream.wait_until(lambda: _is_refused(meter.port))
                 assert stream.recv(10), "the stream was ended"
