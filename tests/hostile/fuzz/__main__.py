@@ -64,7 +64,7 @@ def main() -> None:
 
 def _by_coverage(chosen: argparse.Namespace) -> NoReturn:
     """Let atheris find inputs that reach what no input has reached so far."""
-    import atheris
+    import atheris  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
     with atheris.instrument_imports(include=LED_BY, enable_loader_override=False):
         from tests.hostile.fuzz._targets import TARGETS
