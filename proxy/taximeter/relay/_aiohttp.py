@@ -20,10 +20,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 from aiohttp import ClientTimeout, TCPConnector
+from aiohttp.abc import AbstractResolver
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest
 from aiohttp.connector import Connection
 from yarl import URL
+
+from taximeter.relay._resolver import UpstreamResolver
 
 
 class AnswerOwner(Protocol):
@@ -102,10 +105,14 @@ class UpstreamConnector:
         connections_max: int,
         connect_seconds: float,
         tls: ssl.SSLContext | None = None,
+        names: AbstractResolver | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         context = tls if tls is not None else True
-        self._connector = TCPConnector(limit=connections_max, ttl_dns_cache=30, ssl=context)
+        self._resolver = UpstreamResolver(names)
+        self._connector = TCPConnector(
+            limit=connections_max, ttl_dns_cache=30, ssl=context, resolver=self._resolver
+        )
         factory: Callable[[], UpstreamSide] = lambda: UpstreamSide(loop)  # noqa: E731
         self._connector._factory = factory  # type: ignore[assignment]
         # The connector wants a request only to learn where to: one serves all calls.
@@ -135,3 +142,4 @@ class UpstreamConnector:
     async def close(self) -> None:
         """Close every connection."""
         await self._connector.close()
+        await self._resolver.close()
