@@ -95,7 +95,7 @@ def test_spend_without_prices_is_unknown(run: Run, scenario: Path) -> None:
         (("settle_seconds: 5", "settle_seconds: 60"), ("settle_seconds must be below seconds",)),
         (("calls_per_second: 0.5", "calls_per_second: 5000"), ("500,000 is the most",)),
         (("count: 4", "count: true"), ("users.paid.count: must be a number, not true or false",)),
-        (("tier: paid", "tier: gold"), ("users.paid.tier: there is no tier", "free, paid")),
+        (("tier: paid", "tier: gold"), ("users.paid.tier: there is no", "default, free, paid")),
         (("seconds: 60", "upstream: other"), ("upstream: the configuration has none", "openai")),
     ],
 )
@@ -110,6 +110,17 @@ def test_a_scenario_that_cannot_be_is_refused(
     assert "taximeter: the scenario cannot be used" in result.err
     for word in words:
         assert word in result.err
+
+
+def test_the_tier_default_is_there_unconfigured(run: Run, scenario: Path) -> None:
+    """A scenario may name it where a configuration may, also where others are in another tier."""
+    Path("limits.yaml").write_text(f"{CONFIGURATION}default_tier: free\n")
+    scenario.write_text(SCENARIO.replace("tier: paid", "tier: default"))
+    result = run("simulate", str(scenario), "-c", "limits.yaml", "-f", "json")
+    assert result.code == 0, result.err
+    groups = json.loads(result.out)["groups"]
+    assert groups["free"]["refused"]["budget_exceeded"] > 0
+    assert "budget_exceeded" not in groups["paid"]["refused"]
 
 
 def test_two_users_of_one_name_are_refused(run: Run, scenario: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
 from taximeter import admission
+from taximeter.relay import policy_of
 from taximeter.settings import (
     Breaker,
     Budget,
@@ -258,3 +259,21 @@ def test_the_tier_default_is_there_unconfigured(read: Read) -> None:
     assert settings.has_tier(settings.default_tier)
     assert not settings.has_tier("gold")
     assert read("tiers: {gold: {weight: 2}}").has_tier("gold")
+
+
+def test_a_user_may_be_in_the_tier_default_though_others_are_in_another(read: Read) -> None:
+    """What the settings take, admission takes: that tier, unconfigured, has no limits."""
+    settings = read(
+        "tiers: {free: {requests_per_minute: 6}}\n"
+        "default_tier: free\n"
+        "users: {alice: {tier: default}}\n"
+    )
+    policy = policy_of(settings)
+    assert policy.tier_names() == {"default", "free"}
+    assert all(settings.has_tier(name) for name in policy.tier_names())
+    alice, bob = (
+        admission.resolve(policy, admission.Request(upstream="openai", user=user, input_tokens=1))
+        for user in ("alice", "bob")
+    )
+    assert (alice.tier_name, alice.tier.limits.requests_per_minute) == ("default", None)
+    assert (bob.tier_name, bob.tier.limits.requests_per_minute) == ("free", 6)

@@ -14,6 +14,8 @@ from typing import Literal
 
 RETRY_STATUSES = frozenset({408, 429, 500, 502, 503, 504, 529})
 """Answers after which another attempt may do better. 529 is Anthropic's `overloaded_error`."""
+DEFAULT_TIER = "default"
+"""A tier that is always there: without limits, unless it is configured."""
 
 
 def _check(good: bool, what: str) -> None:
@@ -203,12 +205,17 @@ class Policy:
     teams: Mapping[str, tuple[Budget, ...]] = field(default_factory=dict)
     keys: Mapping[str, tuple[Budget, ...]] = field(default_factory=dict)
     """Budgets of single keys, by the name that requests give them."""
-    default_tier: str = "default"
+    default_tier: str = DEFAULT_TIER
     """Tier of users without one; one that is not in `tiers` has no limits."""
 
     def __post_init__(self) -> None:
+        known = self.tier_names()
         for name, user in self.users.items():
             _check(
-                user.tier is None or user.tier == self.default_tier or user.tier in self.tiers,
+                user.tier is None or user.tier in known,
                 f"user {name!r} is in a tier that is not there",
             )
+
+    def tier_names(self) -> frozenset[str]:
+        """Give the names of all tiers there are; `default` is there unconfigured, too."""
+        return frozenset((DEFAULT_TIER, self.default_tier, *self.tiers))

@@ -101,12 +101,13 @@ def _policy(file: Path, said: ScenarioFile, config: Path | None) -> Policy:
         known = ", ".join(sorted(policy.upstreams))
         raise _wrong(file, "upstream", "the configuration has none of this name", known)
     users = dict(policy.users)
+    tiers = policy.tier_names()
     members = said.members()
     for name, group in said.users.items():
         if group.tier is None:
             continue
-        if group.tier != policy.default_tier and group.tier not in policy.tiers:
-            known = ", ".join(sorted({policy.default_tier, *policy.tiers}))
+        if group.tier not in tiers:
+            known = ", ".join(sorted(tiers))
             raise _wrong(file, f"users.{name}.tier", "there is no tier of this name", known)
         users.update(dict.fromkeys(members[name], User(tier=group.tier)))
     return replace(policy, users=users)
