@@ -19,7 +19,7 @@ from taximeter.relay._errors import Refused
 from taximeter.relay._heads import RequestHead, answer_fields, field_plan
 from taximeter.relay._identity import IdentityHeaders, identify
 from taximeter.relay._routing import Routes
-from taximeter.relay._tap import KEPT_BLOCK_BYTES, TAIL_BYTES_MAX, Tap
+from taximeter.relay._tap import KEPT_BLOCK_BYTES, TAIL_BYTES_MAX, Subject, Tap
 from taximeter.relay._trace import Spans, parse_traceparent
 from taximeter.trace_ids import span_id_of, trace_id_of
 
@@ -236,16 +236,15 @@ ANSWER = (
 
 def tap_for(encoding: str = "", *, kept: int = 65536, budget: ByteBudget | None = None) -> Tap:
     """Make the tap of a plain chat answer."""
-    return Tap(
-        OPENAI,
-        CHAT,
-        "openai",
-        200,
-        "application/json",
-        encoding,
-        kept,
-        budget or ByteBudget(1 << 20),
+    subject = Subject(
+        dialect=OPENAI,
+        operation=CHAT,
+        provider="openai",
+        status=200,
+        content_type="application/json",
+        content_encoding=encoding,
     )
+    return Tap(subject, kept, budget or ByteBudget(1 << 20))
 
 
 @pytest.mark.parametrize(

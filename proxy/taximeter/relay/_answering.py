@@ -17,7 +17,7 @@ from taximeter.relay._splice import Splice
 from taximeter.relay._standing import RELAYING
 from taximeter.relay._stream_tap import StreamTap, tap_for
 from taximeter.relay._summary import HELD_BYTES_MAX
-from taximeter.relay._tap import Tap
+from taximeter.relay._tap import Subject, Tap
 from taximeter.relay._telling import Telling
 from taximeter.relay._tunnel import Tunnel
 
@@ -123,16 +123,19 @@ class Answering(Telling):
 
     def _tap_for(self, head: Head) -> Tap:
         request, worker = self._request, self.worker
-        return tap_for(
-            request.dialect,
-            request.operation,
-            request.upstream.provider,
+        subject = Subject(
+            dialect=request.dialect,
+            operation=request.operation,
+            provider=request.upstream.provider,
             status=head.status,
             content_type=head.content_type,
             content_encoding=head.content_encoding,
+        )
+        return tap_for(
+            subject,
+            worker.snapshot.settings.relay.tap_bytes_max,
+            worker.tap_budget,
             drop_usage=self._usage_asked and head.status < 400,
-            kept_bytes_max=worker.snapshot.settings.relay.tap_bytes_max,
-            budget=worker.tap_budget,
         )
 
     def _open_answer(self, head: Head) -> None:

@@ -89,7 +89,7 @@ class Course(Standing):
         if at_boundary and self._delivery.takes_events:
             words = PROBLEMS[code].message.format(detail=request.upstream.name)
             event = request.dialect.error_event(
-                request.operation, tap.content_type, code, words, self.call_id
+                request.operation, tap.subject.content_type, code, words, self.call_id
             )
             if event is not None:
                 self._delivery.write(event)

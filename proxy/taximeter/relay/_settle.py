@@ -162,7 +162,7 @@ def count_job(request: Request, tap: Tap | None, finding: UsageFinding) -> Count
         model=finding.answer.response_model or request.facts.model,
         request=request.body,
         request_bytes_total=request.body_bytes,
-        answer_type=tap.content_type if tap is not None else "text/event-stream",
+        answer_type=tap.subject.content_type if tap is not None else "text/event-stream",
         answer=kept,
         answer_bytes_total=whole_bytes,
         text_bytes_in=finding.text_bytes_in,

@@ -10,9 +10,9 @@ from __future__ import annotations
 from bisect import bisect_left
 
 from taximeter.call import Gaps
-from taximeter.dialects import AnswerFacts, Dialect, Operation, StreamReader
+from taximeter.dialects import AnswerFacts, StreamReader
 from taximeter.relay._budget import ByteBudget
-from taximeter.relay._tap import Tap
+from taximeter.relay._tap import Subject, Tap
 
 ARRIVALS_MAX = 64
 """Arrivals of tokens that are put by until the gaps between them are tallied, in one go."""
@@ -20,33 +20,16 @@ ARRIVALS_MAX = 64
 _EDGES = Gaps.EDGES_NS
 
 
-def tap_for(
-    dialect: Dialect,
-    operation: Operation,
-    provider: str | None,
-    *,
-    status: int,
-    content_type: str,
-    content_encoding: str,
-    drop_usage: bool,
-    kept_bytes_max: int,
-    budget: ByteBudget,
-) -> Tap:
+def tap_for(subject: Subject, kept_bytes_max: int, budget: ByteBudget, *, drop_usage: bool) -> Tap:
     """Make the tap of an answer. With `drop_usage` a stream's extra event is taken out of it."""
     reader = None
-    if status < 400:
-        reader = dialect.stream_reader(operation, provider, content_type, drop_usage)
-    args = (
-        dialect,
-        operation,
-        provider,
-        status,
-        content_type,
-        content_encoding,
-        kept_bytes_max,
-        budget,
-    )
-    return Tap(*args) if reader is None else StreamTap(reader, *args, drop_usage)
+    if subject.status < 400:
+        reader = subject.dialect.stream_reader(
+            subject.operation, subject.provider, subject.content_type, drop_usage
+        )
+    if reader is None:
+        return Tap(subject, kept_bytes_max, budget)
+    return StreamTap(reader, subject, kept_bytes_max, budget, drop_usage)
 
 
 class StreamTap(Tap):
@@ -59,26 +42,12 @@ class StreamTap(Tap):
     def __init__(
         self,
         reader: StreamReader,
-        dialect: Dialect,
-        operation: Operation,
-        provider: str | None,
-        status: int,
-        content_type: str,
-        content_encoding: str,
+        subject: Subject,
         kept_bytes_max: int,
         budget: ByteBudget,
-        withholds: bool = False,
+        withholds: bool,
     ) -> None:
-        super().__init__(
-            dialect,
-            operation,
-            provider,
-            status,
-            content_type,
-            content_encoding,
-            kept_bytes_max,
-            budget,
-        )
+        super().__init__(subject, kept_bytes_max, budget)
         self.reader = reader
         self.withholds = withholds
         self.first_token_ns: int | None = None

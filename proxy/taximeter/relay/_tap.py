@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections import deque
 
+import msgspec
+
 from taximeter.call import Fact, Gaps
 from taximeter.dialects import AnswerFacts, Dialect, Operation
 from taximeter.relay._budget import ByteBudget
@@ -24,6 +26,17 @@ KEPT_BLOCK_BYTES = 4096
 """Room for what is kept is taken from the worker's budget so much at a time."""
 
 
+class Subject(msgspec.Struct, kw_only=True):
+    """What is known of an answer before its body: how it is to be read."""
+
+    dialect: Dialect
+    operation: Operation
+    provider: str | None
+    status: int
+    content_type: str
+    content_encoding: str
+
+
 class Tap:
     """Watches one plain answer."""
 
@@ -31,22 +44,18 @@ class Tap:
         "_budget",
         "_coded_bytes",
         "_decoder",
-        "_dialect",
         "_gave_up",
         "_kept_bytes_max",
-        "_operation",
-        "_provider",
-        "_status",
         "_tail",
         "_tail_bytes",
         "_taken_bytes",
         "body_bytes",
-        "content_type",
         "facts",
         "fault",
         "keeps",
         "pieces",
         "room_bytes",
+        "subject",
     )
 
     is_stream = False
@@ -54,30 +63,16 @@ class Tap:
     withholds = False
     """Whether bytes may be held back, to be taken out."""
 
-    def __init__(
-        self,
-        dialect: Dialect,
-        operation: Operation,
-        provider: str | None,
-        status: int,
-        content_type: str,
-        content_encoding: str,
-        kept_bytes_max: int,
-        budget: ByteBudget,
-    ) -> None:
-        self._dialect = dialect
-        self._operation = operation
-        self._provider = provider
-        self._status = status
-        self.content_type = content_type
+    def __init__(self, subject: Subject, kept_bytes_max: int, budget: ByteBudget) -> None:
+        self.subject = subject
         self.facts: set[Fact] = set()
         self.fault: Exception | None = None
         """The fault of ours after which nothing more was looked at, if there was one."""
         self._decoder: Decoder | None = None
         self._coded_bytes = 0
         self._gave_up = False
-        if content_encoding:
-            self._decoder = decoder_for(content_encoding)
+        if subject.content_encoding:
+            self._decoder = decoder_for(subject.content_encoding)
             if isinstance(self._decoder, Unreadable):
                 self.facts.add(Fact.TAP_FAILED)
         self._budget = budget
@@ -218,12 +213,12 @@ class Tap:
 
     def answer(self) -> AnswerFacts:
         """Give what the answer has said."""
-        pieces = self.pieces
-        return self._dialect.read_answer(
-            self._operation,
-            self._provider,
-            self._status,
-            self.content_type,
+        subject, pieces = self.subject, self.pieces
+        return subject.dialect.read_answer(
+            subject.operation,
+            subject.provider,
+            subject.status,
+            subject.content_type,
             pieces[0] if len(pieces) == 1 else b"".join(pieces),
             None if self._tail is None else b"".join(self._tail),
         )

@@ -21,6 +21,7 @@ from taximeter.relay._answer import AnswerParser, MalformedAnswer
 from taximeter.relay._budget import ByteBudget
 from taximeter.relay._decoders import decoded_bytes_max, zstd
 from taximeter.relay._stream_tap import tap_for
+from taximeter.relay._tap import Subject
 from tests.dialects.test_hostile import PLACES, check, reader
 from tests.dialects.transcript import JSON, run
 from tests.journal import reference
@@ -59,17 +60,15 @@ def tap(data: bytes) -> None:
     body = coder(said) if variant[0] < 128 else said
     dialect = dialect_for(name, path)
     budget = ByteBudget(2 * KEPT_BYTES_MAX)
-    made = tap_for(
-        dialect,
-        dialect.operation("POST", path),
-        "x-ai",
+    subject = Subject(
+        dialect=dialect,
+        operation=dialect.operation("POST", path),
+        provider="x-ai",
         status=200,
         content_type=content_type if size[0] % 2 else JSON,
         content_encoding=coding,
-        drop_usage=False,
-        kept_bytes_max=KEPT_BYTES_MAX,
-        budget=budget,
     )
+    made = tap_for(subject, KEPT_BYTES_MAX, budget, drop_usage=False)
     passed = b"".join(made.feed(piece, at) for at, piece in enumerate(_cut(body, 1 + size[0])))
     assert passed + made.finish() == body
     assert made.body_bytes <= decoded_bytes_max(len(body)) + (1 << 20)
