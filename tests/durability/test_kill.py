@@ -21,7 +21,7 @@ from tests.rig.tally import Tally
 from tests.rig.taximeter import Taximeter
 from tests.rig.upstream import Upstream
 
-ROUND = ("all",) * 5 + ("relay", "recorder")
+ROUND = ("all",) * 10 + ("relay", "recorder")
 """What is killed, at random moments, at the least. At every named one: see `test_points`."""
 SECONDS = share(0.0, 0.2)
 

@@ -15,7 +15,7 @@ from tests.rig.upstream import Upstream
 from tests.rig.vitals import vitals
 from tests.support.postgres import PostgresServer
 
-OUTAGE_SECONDS = min(600.0, share(15.0, 0.15))
+OUTAGE_SECONDS = min(600.0, share(30.0, 0.15))
 GROWTH_BYTES_MAX = 10 * 1024 * 1024
 
 
