@@ -1,4 +1,4 @@
-"""Runs the comparison, section by section, and writes `bench/report/`."""
+"""Runs the comparison, section by section, and writes `bench/report/` as it goes."""
 
 from __future__ import annotations
 
@@ -36,52 +36,54 @@ def main() -> int:
     parser.add_argument("--write-again", action="store_true", help="measure nothing: report anew")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the report goes")
     chosen = parser.parse_args()
-    figures = _figures.read(chosen.folder / "figures.json")
-    if not chosen.write_again:
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, FILES_MAX), hard))
-        _measure(figures, chosen)
     if chosen.quick:
-        print(_report.page(figures))
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            chosen.folder, chosen.rounds = Path(folder), 1
+            print(_measured(chosen))
         return 0
     chosen.folder.mkdir(exist_ok=True)
-    _figures.write(chosen.folder / "figures.json", figures)
-    # From what was written, so that the page is the same whenever it is made anew.
-    page = _report.page(_figures.read(chosen.folder / "figures.json"))
+    page = _measured(chosen)
     (chosen.folder / "README.md").write_text(page)
     _draw(chosen.folder)
     return 0
 
 
-def _measure(figures: _figures.Figures, chosen: argparse.Namespace) -> None:
-    """Run the sections, each with an upstream and ways of its own."""
-    if chosen.quick:
-        figures.sections.clear()
-        chosen.rounds = 1
-    figures.machine, figures.versions = _figures.machine(), _figures.versions()
+def _measured(chosen: argparse.Namespace) -> str:
+    """Measure what is asked for, and give the page of all that is known then."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, FILES_MAX), hard))
+    for name in [] if chosen.write_again else chosen.sections:
+        _measure(name, chosen)
+    return _report.page(_figures.read(chosen.folder / "figures.json"))
+
+
+def _measure(name: str, chosen: argparse.Namespace) -> None:
+    """Run a section, with an upstream and ways of its own, and keep what it found."""
     ways = [way for way in WAYS if chosen.only is None or way.word in chosen.only]
-    for name in chosen.sections:
-        with contextlib.ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-            section = _section(stack, folder, ways, chosen)
-            command = " ".join(["python -m bench.peers", *sys.argv[1:]])
-            # All has ended when the CPU time of it is summed: so the stack is closed within.
-            kept = _figures.told(
-                figures,
-                name,
-                command,
-                rounds=chosen.rounds,
-                table=section.table,
-                left_out=section.left_out,
-            )
-            with kept, stack:
-                if name in _rounds.SECTIONS:
-                    _rounds.SECTIONS[name](section)
-                elif name == "recorder":
-                    _books.recorder(section)
-                else:
-                    rows = max(1_000, int(chosen.ledger_rows * section.scale))
-                    _books.reports(section, rows)
+    command = " ".join(["python -m bench.peers", *sys.argv[1:]])
+    figures = _figures.Figures()
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        section = _section(stack, folder, ways, chosen)
+        kept = _figures.told(
+            figures,
+            name,
+            command,
+            rounds=chosen.rounds,
+            table=section.table,
+            left_out=section.left_out,
+        )
+        # All has ended when the CPU time of it is summed: so the stack is closed within.
+        with kept, stack:
+            if name in _rounds.SECTIONS:
+                _rounds.SECTIONS[name](section)
+            elif name == "recorder":
+                _books.recorder(section)
+            else:
+                _books.reports(section, max(1_000, int(chosen.ledger_rows * section.scale)))
+    path = chosen.folder / "figures.json"
+    known = _figures.read(path).sections | figures.sections
+    _figures.write(path, _figures.Figures(_figures.machine(), _figures.versions(), known))
 
 
 def _section(

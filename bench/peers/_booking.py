@@ -36,7 +36,7 @@ from taximeter.settings import Settings
 BEGIN_NS = 1_795_000_000_000_000_000 // 86_400_000_000_000 * 86_400_000_000_000
 """A midnight in 2026, nanoseconds since the epoch, UTC."""
 MODELS = ("gpt-5.4-mini", "gpt-5.4", "gpt-4.1-mini", "o4-mini")
-USERS, TEAMS, SESSIONS = 50, 5, 2_000
+USERS, TEAMS, SESSIONS = 50, 5, 500
 
 
 def made(calls: int, span_ns: int) -> Iterator[tuple[Opened, Closed]]:

@@ -27,6 +27,7 @@ COLOURS = {
     "aiohttp handler": "#3d8bd4",
     "Taximeter, journal only": "#e0602a",
     "Taximeter, full": "#e8934f",
+    "Taximeter": "#e0602a",
     "LiteLLM": "#9b6dd0",
     "Portkey": "#2fa36b",
     "Bifrost": "#c75a9b",
@@ -74,16 +75,21 @@ def shown(table: Table) -> list[tuple[str, str, str]]:
     return found
 
 
-def bars(axes: Axes, names: list[str], values: list[float], unit: str) -> None:
-    """Draw a bar for each way, longest scale logarithmic, its value written beside it."""
-    places = range(len(names))[::-1]
-    axes.barh(places, values, color=[colour(name) for name in names], height=0.68)
-    axes.set_yticks(list(places), names)
+def dots(axes: Axes, names: list[str], values: list[float], unit: str) -> None:
+    """Draw a dot for each way, its value beside it. (A bar has no beginning on such a scale.)"""
+    places = list(range(len(names)))[::-1]
+    axes.scatter(values, places, s=60, color=[colour(name) for name in names], zorder=3)
+    axes.set_yticks(places, names)
+    axes.set_ylim(-0.6, len(names) - 0.4)
     axes.set_xscale("log")
+    axes.set_xlim(min(values) / 2, max(values) * 6)
+    axes.grid(visible=True, axis="x")
+    axes.hlines(places, min(values) / 2, values, color=INK, alpha=0.25, lw=1)
     for place, value in zip(places, values, strict=True):
         text = f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
-        axes.text(value * 1.08, place, f"{text} {unit}", va="center", fontsize=9)
-    axes.set_xlim(right=max(values) * 6)
+        axes.annotate(
+            f"{text} {unit}", (value, place), (8, 0), textcoords="offset points", va="center"
+        )
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
 
@@ -97,7 +103,7 @@ def cpu(table: Table) -> Figure:
             if found := table[way].get(f"{what}_{of}_us"):
                 names.append(name)
                 values.append(median(found))
-        bars(axes, names, values, "us")
+        dots(axes, names, values, "us")
         axes.set_xlabel(f"CPU of {words}, microseconds (logarithmic)")
     return figure
 
@@ -116,7 +122,7 @@ def first(table: Table) -> Figure:
             if way != "direct" and (added := [value - base for value, base in pairs]):
                 names.append(way)
                 values.append(max(0.01, median(added) / 1e3))
-        bars(axes, names, values, "ms")
+        dots(axes, names, values, "ms")
         axes.set_xlabel(f"{words} added at 10 streams a second,\nmilliseconds (logarithmic)")
     return figure
 
@@ -147,7 +153,7 @@ def growth(table: Table) -> Figure:
         axes.set_yscale("log")
         axes.set_xlabel(words)
         axes.grid(visible=True)
-    all_axes[0].set_ylabel("CPU of a call, milliseconds")
+        axes.set_ylabel(f"CPU of a {'stream' if what == 'stream' else 'call'}, milliseconds")
     handles, labels = all_axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="upper center", ncols=3, bbox_to_anchor=(0.5, 1.1))
     return figure

@@ -8,7 +8,7 @@ from statistics import median
 from bench.peers import _rounds
 from bench.peers._figures import Figures, Table
 from bench.peers._ways import WAYS
-from bench.peers._words import AFTER, GROWTH, HEAD, RECORDER, REPORTS
+from bench.peers._words import AFTER, CPU, FIRST, FULL, GROWTH, HEAD, IDLE, RECORDER, REPORTS
 
 BASE = "nginx"
 TLS_BASE = "nginx, TLS upstream"
@@ -77,12 +77,14 @@ def _cpu(figures: Figures) -> str:
         "",
         "![CPU a call and a delta](cpu.svg)",
         "",
+        CPU,
+        "",
         _table(head, rows),
     ]
     if like:
         lines += [
             "",
-            f"Beside nginx with TLS, the relay with TLS takes {', '.join(like)} times as much.",
+            f"Like for like, the relay with TLS over nginx with TLS: {', '.join(like)} times.",
         ]
     return "\n".join(lines)
 
@@ -106,7 +108,7 @@ def _first(figures: Figures) -> str:
                 "",
                 "![Added time to the first token](first.svg)",
             ),
-            *("", _table(head, rows)),
+            *("", FIRST, "", _table(head, rows)),
         ]
     )
 
@@ -116,7 +118,7 @@ def _idle(figures: Figures) -> str:
     head = ["way", *(f"{streams:,} streams" for streams in _rounds.IDLE_STREAMS)]
     keys = [f"kib_{streams}" for streams in _rounds.IDLE_STREAMS]
     rows = [[way, *(_one(table, way, key, " KiB", 1) for key in keys)] for way in table]
-    return "\n".join(["## Memory of an idle stream", "", _table(head, rows)])
+    return "\n".join(["## Memory of an idle stream", "", IDLE, "", _table(head, rows)])
 
 
 def _full(figures: Figures) -> str:
@@ -124,7 +126,7 @@ def _full(figures: Figures) -> str:
     head = ["way", *(f"{count} worker{'s' * (count > 1)}" for count in _rounds.WORKERS)]
     keys = [f"calls_per_second_{count}" for count in _rounds.WORKERS]
     rows = [[way, *(_one(table, way, key, "/s", 0) for key in keys)] for way in table]
-    return "\n".join(["## Calls a second, as many as go", "", _table(head, rows)])
+    return "\n".join(["## Calls a second, as many as go", "", FULL, "", _table(head, rows)])
 
 
 def _growth(figures: Figures) -> str:
@@ -162,7 +164,7 @@ def _reports(figures: Figures) -> str:
         [name, _seconds(values["seconds"])] for name, values in table.items() if "seconds" in values
     ]
     booked, gib = int(size["rows"][0]), size["gib"][0]
-    words = f"{booked:,} calls, one attempt each, in SQLite: {gib:.1f} GiB. {REPORTS}"
+    words = f"{booked:,} calls, one attempt each, in SQLite: {gib:.1f} GiB.\n\n{REPORTS}"
     return "\n".join(["## Reports", "", words, "", _table(["asked for", "time"], rows)])
 
 

@@ -32,7 +32,8 @@ BODY_BYTES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 BODIES_BYTES = 40_000_000
 """Sent in all, of one size, by a fast way, within the bounds of `BODIES`."""
 BODIES = (8, 1_000)
-STREAM_DELTAS = (1, 10, 100, 1_000)
+STREAM_DELTAS = {1: 256, 10: 128, 100: 32, 1_000: 16}
+"""Deltas of a stream, and how many such streams there are at once."""
 
 
 Table = dict[str, dict[str, list[float]]]
@@ -117,10 +118,12 @@ def idle(section: Section) -> None:
     """Memory of an idle stream. Once: it hardly differs from time to time."""
     for streams in IDLE_STREAMS:
         setting = replace(section.setting, many_streams=True)
-        once = replace(section, rounds=1, setting=setting)  # the table stays the same one
+        few = streams == min(IDLE_STREAMS)
+        ways = [way for way in section.ways if few or way.share >= SLOW_SHARE]
+        once = replace(section, ways=ways, rounds=1, setting=setting)  # the table is the same one
         for way, target in once.turns("idle"):
             held = max(50, int(streams * section.scale))
-            if target.root is None or (streams > min(IDLE_STREAMS) and way.share < SLOW_SHARE):
+            if target.root is None:
                 continue
             section.add(way, f"kib_{streams}", memory_a_stream(target, held))
 
@@ -151,18 +154,13 @@ def growth(section: Section) -> None:
             _add_cost(section, way, f"request_{size}", sent, count)
             had = cost(target, job_for(target, **plain, answer_bytes=size))
             _add_cost(section, way, f"answer_{size}", had, count)
-        for deltas in STREAM_DELTAS:
+        for deltas, streams in STREAM_DELTAS.items():
             if deltas > 100 and way.share < SLOW_SHARE:
                 continue
-            job = job_for(
-                target,
-                kind="streams",
-                connections=16,
-                deltas=deltas,
-                every_ms=2,
-                warm_up_calls=16,
-            )
-            _add_cost(section, way, f"stream_{deltas}", cost(target, job), 16)
+            count = section.count(way, streams)
+            words = {"connections": count, "deltas": deltas, "every_ms": 5, "warm_up_calls": 16}
+            spent = cost(target, job_for(target, kind="streams", **words))
+            _add_cost(section, way, f"stream_{deltas}", spent, count)
 
 
 def _add_cost(section: Section, way: Way, figure: str, spent: Cost | None, count: int) -> None:
