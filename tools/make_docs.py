@@ -128,7 +128,8 @@ def kind_of(field: FieldInfo) -> str:
     """Say what a value may be, with its bounds."""
     if inner_model(field.annotation) is not None:
         return "list" if get_origin(plain(field.annotation)) is tuple else "group"
-    annotation, metadata = field.annotation, list(field.metadata)
+    annotation: Any = field.annotation
+    metadata = list(field.metadata)
     if get_origin(annotation) in (Union, types.UnionType):
         annotation = next(one for one in get_args(annotation) if one is not type(None))
     while hasattr(annotation, "__metadata__"):

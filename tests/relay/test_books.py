@@ -76,7 +76,7 @@ def _break_the_journal(made: Bench, *, only_ends: bool = False) -> None:
             return append(data)
         raise JournalError("the disk is full")
 
-    made.worker.books._writer.append = refuse  # type: ignore[method-assign]
+    made.worker.books._writer.append = refuse  # type: ignore[method-assign, assignment]
 
 
 async def test_fail_closed_answers_503_when_nothing_can_be_booked(tmp_path: Path) -> None:

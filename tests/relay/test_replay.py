@@ -336,7 +336,7 @@ async def test_a_replay_that_cannot_be_booked_is_not_given(tmp_path: Path) -> No
 
             raise Unrecorded
 
-        made.worker.books.write = refuse  # type: ignore[method-assign, assignment]
+        made.worker.books.write = refuse  # type: ignore[method-assign]
         status, fields, said = await fetch(made, ask(KEY, ALICE))
         made.worker.books.write = write  # type: ignore[method-assign]
         assert (status, said["error"]["code"]) == (503, "journal_unwritable")
