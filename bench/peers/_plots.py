@@ -94,10 +94,11 @@ def dots(axes: Axes, names: list[str], values: list[float], unit: str) -> None:
     axes.spines["left"].set_visible(False)
 
 
-def cpu(table: Table) -> Figure:
+def cpu(sections: dict[str, Table]) -> Figure:
     """Draw CPU a call and a delta."""
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.9), sharey=True)
-    for axes, what, words in ((left, "call", "a call"), (right, "delta", "a streamed delta")):
+    figure, both = pyplot.subplots(1, 2, figsize=(10, 3.9), sharey=True)
+    for axes, what, words in zip(both, ("call", "delta"), ("a call", "a delta"), strict=True):
+        table = sections[what]
         names, values = [], []
         for name, way, of in shown(table):
             if found := table[way].get(f"{what}_{of}_us"):
@@ -108,8 +109,9 @@ def cpu(table: Table) -> Figure:
     return figure
 
 
-def first(table: Table) -> Figure:
+def first(sections: dict[str, Table]) -> Figure:
     """Draw what is added to the time to the first token."""
+    table = sections["first"]
     figure, both = pyplot.subplots(1, 2, figsize=(10, 3.9), sharey=True)
     for axes, share, words in zip(both, ("p50", "p99"), ("Median", "99th percentile"), strict=True):
         names, values = [], []
@@ -127,8 +129,9 @@ def first(table: Table) -> Figure:
     return figure
 
 
-def growth(table: Table) -> Figure:
+def growth(sections: dict[str, Table]) -> Figure:
     """Draw CPU over the sizes of bodies and the lengths of streams."""
+    table = sections["growth"]
     figure, all_axes = pyplot.subplots(1, 3, figsize=(10, 4.2))
     for axes, what, places, words in zip(
         all_axes,
@@ -159,18 +162,19 @@ def growth(table: Table) -> Figure:
     return figure
 
 
-DRAWN = {"cpu": cpu, "first": first, "growth": growth}
+DRAWN = ((cpu, {"call", "delta"}), (first, {"first"}), (growth, {"growth"}))
+"""What is drawn, and the sections it takes."""
 
 
 def main() -> None:
     """Draw what there are figures for."""
     folder = Path(sys.argv[1])
-    sections = json.loads((folder / "figures.json").read_text())["sections"]
-    for name, draw in DRAWN.items():
-        if name in sections:
-            figure = draw(sections[name]["table"])
+    known = json.loads((folder / "figures.json").read_text())["sections"]
+    for draw, needed in DRAWN:
+        if needed <= known.keys():
+            figure = draw({name: known[name]["table"] for name in needed})
             figure.tight_layout()
-            path = folder / f"{name}.svg"
+            path = folder / f"{draw.__name__}.svg"
             figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
             pyplot.close(figure)
 

@@ -8,7 +8,18 @@ from statistics import median
 from bench.peers import _rounds
 from bench.peers._figures import Figures, Table
 from bench.peers._ways import WAYS
-from bench.peers._words import AFTER, CPU, FIRST, FULL, GROWTH, HEAD, IDLE, RECORDER, REPORTS
+from bench.peers._words import (
+    AFTER,
+    CALL,
+    DELTA,
+    FIRST,
+    FULL,
+    GROWTH,
+    HEAD,
+    IDLE,
+    RECORDER,
+    REPORTS,
+)
 
 BASE = "nginx"
 TLS_BASE = "nginx, TLS upstream"
@@ -55,38 +66,34 @@ def _ways(figures: Figures) -> str:
     return "\n".join(["## The ways", "", table, "", *lines]).strip()
 
 
-def _cpu(figures: Figures) -> str:
-    table = figures.table("cpu")
+def _call(figures: Figures) -> str:
+    head = ["way", "steady", "x nginx", "full", "x nginx"]
+    lines = ["## CPU a call", "", "![CPU a call and a delta](cpu.svg)", "", CALL, ""]
+    return "\n".join([*lines, *_ratios(figures.table("call"), head, "call_steady", "call")])
+
+
+def _delta(figures: Figures) -> str:
+    rows = _ratios(figures.table("delta"), ["way", "a delta", "x nginx"], "delta")
+    return "\n".join(["## CPU a delta", "", DELTA, "", *rows])
+
+
+def _ratios(table: Table, head: list[str], *figures: str) -> list[str]:
+    """Give a table of figures and what they are to nginx's; and like for like, over TLS."""
     rows = []
     for shown, way, of in SHOWN:
         if way in table:
             cells = [shown]
-            for what in ("call_steady", "call", "delta"):
-                key = f"{what}_{of}_us"
+            for figure in figures:
+                key = f"{figure}_{of}_us"
                 cells += [_micro(table, way, key), _ratio(table, way, key, BASE)]
             rows.append(cells)
-    head = ["way", "a call, steady", "x nginx", "a call, full", "x nginx", "a delta", "x nginx"]
-    like = []
-    for what, words in (("call_steady", "a call, steady"), ("delta", "a delta")):
-        ours = table.get("Taximeter, TLS upstream", {}).get(f"{what}_relaying_us")
-        theirs = table.get(TLS_BASE, {}).get(f"{what}_whole_us")
-        if ours and theirs:
-            like.append(f"{words} {_over(ours, theirs):.2f}")
-    lines = [
-        "## CPU a call and a delta",
-        "",
-        "![CPU a call and a delta](cpu.svg)",
-        "",
-        CPU,
-        "",
-        _table(head, rows),
-    ]
-    if like:
-        lines += [
-            "",
-            f"Like for like, the relay with TLS over nginx with TLS: {', '.join(like)} times.",
-        ]
-    return "\n".join(lines)
+    lines = [_table(head, rows)]
+    ours = table.get("Taximeter, TLS upstream", {}).get(f"{figures[0]}_relaying_us")
+    theirs = table.get(TLS_BASE, {}).get(f"{figures[0]}_whole_us")
+    if ours and theirs:
+        times = _over(ours, theirs)
+        lines += ["", f"Like for like: the relay with TLS takes {times:.2f} x nginx with TLS."]
+    return lines
 
 
 def _first(figures: Figures) -> str:
@@ -169,7 +176,8 @@ def _reports(figures: Figures) -> str:
 
 
 PARTS = {
-    "cpu": _cpu,
+    "call": _call,
+    "delta": _delta,
     "first": _first,
     "idle": _idle,
     "full": _full,

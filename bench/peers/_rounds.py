@@ -75,9 +75,9 @@ class Section:
                     yield way, target
 
 
-def cpu(section: Section) -> None:
-    """CPU a call and a delta."""
-    for way, target in section.turns("cpu"):
+def call(section: Section) -> None:
+    """CPU a call."""
+    for way, target in section.turns("call"):
         count = section.count(way, CALLS, 50)
         plain = {"kind": "calls", "connections": CONNECTIONS, "calls": count}
         if way.share == 1:
@@ -87,7 +87,12 @@ def cpu(section: Section) -> None:
                 section.add(way, "call_steady_p50_us", spent.seen["p50_us"])
                 section.add(way, "call_steady_p99_us", spent.seen["p99_us"])
         _add_cost(section, way, "call", cost(target, job_for(target, **plain)), count)
-        deltas = section.count(way, DELTAS, 20)
+
+
+def delta(section: Section) -> None:
+    """CPU a delta: of as many, in as long streams, over every way."""
+    for way, target in section.turns("delta"):
+        deltas = max(2, int(DELTAS * section.scale))
         streams = job_for(target, kind="streams", connections=STREAMS, deltas=deltas)
         _add_cost(section, way, "delta", cost(target, streams), STREAMS * deltas)
 
@@ -170,7 +175,8 @@ def _add_cost(section: Section, way: Way, figure: str, spent: Cost | None, count
 
 
 SECTIONS: dict[str, Callable[[Section], None]] = {
-    "cpu": cpu,
+    "call": call,
+    "delta": delta,
     "first": first,
     "idle": idle,
     "full": full,

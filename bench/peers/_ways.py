@@ -16,7 +16,8 @@ MANY_STREAMS = "    connections_max: 8192\n    limits: {adaptive: false}\n"
 """For thousands of streams that begin at once. Else the limit of calls at once that Taximeter has
 found for this upstream would have them wait in its queue, which is what that is for."""
 
-EVERYWHERE = frozenset({"cpu", "first", "idle", "full", "growth"})
+EVERYWHERE = frozenset({"call", "delta", "first", "idle", "full", "growth"})
+IN_SHORT = frozenset({"call", "delta", "first"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +78,14 @@ WAYS = (
         "`proxy_pass` alone: a line of access log, a new connection upstream for each call, and "
         "answers buffered",
         lambda setting, folder: _nginx.as_it_comes(setting.upstream, folder),
-        sections=frozenset({"cpu", "first"}),
+        sections=IN_SHORT,
     ),
     Way(
         "nginx, TLS upstream",
         "nginx",
         "as `nginx`, and TLS to the upstream (`proxy_ssl`), its certificate verified",
         lambda setting, folder: _nginx.tuned(setting.tls_upstream, folder, ca_file=setting.ca_file),
-        sections=frozenset({"cpu", "first"}),
+        sections=IN_SHORT,
     ),
     Way(
         "aiohttp handler",
@@ -105,14 +106,14 @@ WAYS = (
         "taximeter",
         "and every kind of limit counted, of the user and of the upstream; none is reached",
         lambda setting, folder: _targets.taximeter(setting.upstream, folder, limits=True),
-        sections=frozenset({"cpu", "first"}),
+        sections=IN_SHORT,
     ),
     Way(
         "Taximeter, traced",
         "taximeter",
         "as shipped, and every call exported over OTLP",
         lambda setting, folder: _targets.taximeter(setting.upstream, folder, traces=True),
-        sections=frozenset({"cpu"}),
+        sections=IN_SHORT - {"first"},
     ),
     Way(
         "Taximeter, TLS upstream",
@@ -121,7 +122,7 @@ WAYS = (
         lambda setting, folder: _targets.taximeter(
             setting.tls_upstream, folder, ca_file=setting.ca_file
         ),
-        sections=frozenset({"cpu", "first"}),
+        sections=IN_SHORT,
     ),
     Way(
         f"LiteLLM {LITELLM_VERSION}",

@@ -19,9 +19,12 @@ and writes two journal records, and nothing else stands in the call's way. *Full
 processes, with the recorder, which reads the journal behind the call's back: prices, ledger,
 metrics, access log."""
 
-CPU = """A call is 400 bytes of JSON over 32 kept connections: *steady*, 2,000 calls a second over
-every way that carries them, and *full*, as fast as the way answers. A delta is one of 200 bytes,
-every 10 ms on each of 64 streams, beginnings and ends counted in."""
+CALL = """A call is 400 bytes of JSON over 32 kept connections: *steady*, 2,000 calls a second over
+every way that carries them, and *full*, as fast as the way answers."""
+
+DELTA = """64 streams of 200 deltas; each delta is one of 200 bytes, and there is one every 10 ms.
+The streams' beginnings and ends are counted in. nginx as it comes gathers deltas before it passes
+them on."""
 
 FIRST = """Streams of twenty deltas that begin by the clock, however many are under way (an open
 loop), from the time each was due to the first bytes of its answer's body. *Added* is what is beyond
@@ -54,11 +57,12 @@ AFTER = """## What to make of it
   [bench/README.md](../README.md)): a plain call takes it several times nginx's CPU, a delta up to
   twice as much. It does more for it, of which most nginx could not do at all; yet a user who wants
   bytes passed on and nothing known about them should take nginx.
-- It takes less than the plain aiohttp handler, which meters nothing, and a fraction of what the
-  other gateways take, which translate between APIs. Taximeter does not translate: a client speaks
-  the API of the upstream it calls.
-- With everything counted, recorder and all, a call costs about twice what its relaying does. That
-  work is done behind the call and can be put on another core; it cannot be left out.
+- Its relaying takes a little less than the plain aiohttp handler, which meters nothing; with
+  recorder and all it takes half as much again for a call, and less for a delta. The other gateways,
+  which translate between APIs, take several times that at the least. Taximeter does not translate:
+  a client speaks the API of the upstream it calls.
+- The recorder adds half to what a call's relaying takes, and with traces as much again. That work
+  is done behind the call and can be put on another core; it cannot be left out.
 - It is worst at small calls: what it does for a call is the same for any size. From 100 KB on the
   difference is small beside the bytes; there a request costs it more than an answer, for it is read
   into memory before it goes on, so that a call can be queued, limited, and tried again. Of answers
