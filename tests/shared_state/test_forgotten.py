@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import pytest
 import redis
 
+from taximeter.admission import SpentSoFar
+from taximeter.relay import _carried
+from taximeter.shared_state import Line
 from tests.relay.bench import bench
 from tests.relay.test_admission import Scripted
 from tests.relay.test_carried import BUDGET, Books, spending, status_of
@@ -22,8 +26,29 @@ def sums(url: str) -> list[int]:
     return sorted(int(each) for each in found if each is not None)
 
 
-async def test_an_empty_redis_is_told_by_the_ledger(tmp_path: Path, redis_url: str) -> None:
-    """O5: the first call of all under a spent budget is refused, and others' go on."""
+@pytest.mark.parametrize(("reading_seconds", "line_seconds"), [(0, 0), (0.4, 0), (0, 0.4)])
+async def test_an_empty_redis_is_told_by_the_ledger(
+    tmp_path: Path,
+    redis_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    reading_seconds: float,
+    line_seconds: float,
+) -> None:
+    """O5: the first call of all under a spent budget is refused, and others' go on, whichever of
+    ledger and Redis is there first.
+    """
+    read, connect = _carried.spent_before, Line._connect
+
+    def read_late(*args: Any) -> list[SpentSoFar]:
+        time.sleep(reading_seconds)
+        return read(*args)
+
+    async def connect_late(self: Line, client: Any) -> None:
+        await asyncio.sleep(line_seconds)
+        await connect(self, client)
+
+    monkeypatch.setattr(_carried, "spent_before", read_late)
+    monkeypatch.setattr(Line, "_connect", connect_late)
     books = Books(tmp_path)
     books.book(spending("alice", 150), spending("alice", 49), spending("bob", 20))
     tiers = {"default": BUDGET}

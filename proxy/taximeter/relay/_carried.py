@@ -117,6 +117,11 @@ class Carried:
             self._next = None
             self._go(_Wanted(time.time_ns(), self._purses.known()))
 
+    def hold(self) -> None:
+        """Have calls under a budget wait for the first reading, if it is under way."""
+        if self._wanted is not None and not self._done:
+            self._hold()
+
     def _hold(self) -> None:
         self.is_awaited = True
         self._release_timer = self._loop.call_later(HELD_SECONDS_MAX, self._release)

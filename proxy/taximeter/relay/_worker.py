@@ -168,13 +168,16 @@ class RelayWorker:
 
     async def start(self, listener: socket.socket) -> None:
         """Begin to accept calls on a listening socket."""
-        self.carried.begin()
-        if self.shared is not None:
+        if self.shared is None:
+            self.carried.begin()
+        else:
             await self.shared.begin(
                 self.admission.answered,
                 self.admission.admission.breakers,
                 self.carried.begin_anew,
             )
+            # Without a line to Redis there is nobody to tell, and no call to wait for that.
+            self.carried.hold()
         if self.number == 0:
             warn_if_apart(self.settings, self.admission.admission.policy)
         self._server = await self.loop.create_server(
