@@ -28,8 +28,8 @@ import yaml
 from alerts import alertmanager_text, load_channels, load_groups, load_values, rules_text
 from alerts._alertmanager import RECEIVERS
 from alerts._values import HERE
-from tests.rig.taximeter import free_port
 from tests.support.engines import POLL_SECONDS, Engine, Sample, ask, evaluate, prometheus, wait
+from tests.support.ports import free_port
 
 __all__ = ["SCRAPE_SECONDS", "Notified", "Receiver", "Stack", "Told", "wait"]
 

@@ -21,8 +21,9 @@ import pytest
 from tests.alerts._stack import Receiver, Stack, wait
 from tests.rig import Script
 from tests.rig.caller import chat
-from tests.rig.taximeter import PLAIN, Taximeter, free_port
+from tests.rig.taximeter import PLAIN, Taximeter
 from tests.rig.upstream import Upstream
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -13,7 +13,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -25,19 +24,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.support.ports import free_port
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 START_SECONDS_MAX = 20.0
 STOP_SECONDS_MAX = 15.0
 BOOK_SECONDS_MAX = 10.0
 POLL_SECONDS = 0.02
 KINDS = ("relay", "recorder")
-
-
-def free_port() -> int:
-    """Find a port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 PLAIN: dict[str, Any] = {

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Script
-from tests.rig.taximeter import Taximeter, free_port
+from tests.rig.taximeter import Taximeter
 from tests.rig.upstream import Upstream
+from tests.support.ports import free_port
 
 CHAT = {"model": "fake-large", "messages": [{"role": "user", "content": "hi"}]}
 STREAM = json.dumps({**CHAT, "stream": True}).encode()

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.rig.taximeter import Taximeter, free_port
+from tests.rig.taximeter import Taximeter
 from tests.rig.upstream import Upstream
 from tests.signals._run import CHAT, call
 from tests.signals.test_processes import scrape
+from tests.support.ports import free_port
 
 TOKEN = "a-token-of-32-characters-or-so-1"
 

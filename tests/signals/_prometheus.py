@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from tests.rig.taximeter import free_port
 from tests.support.engines import Engine, Sample, ask, evaluate, prometheus
+from tests.support.ports import free_port
 
 SCRAPE_SECONDS = 0.5
 CONFIGURATION = """

@@ -10,6 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.support.ports import free_port
+
 _START_SECONDS_MAX = 10
 _STOP_SECONDS_MAX = 10
 
@@ -27,9 +29,7 @@ class RedisServer:
             raise RedisMissing("redis-server is not installed")
         self._binary = binary
         self._folder = Path(tempfile.mkdtemp(prefix="taximeter-redis-"))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self._server: subprocess.Popen[bytes] | None = None
         self.start()
 

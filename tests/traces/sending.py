@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable
 
@@ -42,10 +41,3 @@ def left_over(sink: Tracer) -> int:
         heir.close()
         assert settled(heir.stats) == (sink.stats.queued, {})
     return sink.stats.queued
-
-
-def closed_port() -> int:
-    """Give a port where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

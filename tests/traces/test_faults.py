@@ -10,9 +10,10 @@ import pytest
 
 from taximeter.trace_ids import trace_id_of
 from taximeter.traces import _exporter as exporter
+from tests.support.ports import free_port
 from tests.traces.collector import Answer, GrpcCollector, HttpCollector
 from tests.traces.make import settings, streamed, tell, tracer
-from tests.traces.sending import book, closed_port, left_over, settled, wait_until
+from tests.traces.sending import book, left_over, settled, wait_until
 
 pytestmark = pytest.mark.usefixtures("data_dir", "no_thread_is_left")
 
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("data_dir", "no_thread_is_left")
 
 def test_a_collector_that_comes_up_late_gets_what_waited() -> None:
     """D9: calls booked while it was down are exported, if it is there before their time is over."""
-    port = closed_port()
+    port = free_port()
     sink = tracer(f"http://127.0.0.1:{port}")
     book(sink, 1, 3)
     wait_until(lambda: sink.stats.failed)
@@ -133,7 +134,7 @@ def test_a_collector_that_stays_down_loses_nothing(
     protocol: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """D9: tries get rarer, calls wait for the next start, and no library speaks."""
-    sink = tracer(f"http://127.0.0.1:{closed_port()}", protocol=protocol, timeout_seconds=0.5)
+    sink = tracer(f"http://127.0.0.1:{free_port()}", protocol=protocol, timeout_seconds=0.5)
     book(sink, 1, 5)
     wait_until(lambda: sink.stats.failed >= 2)
     time.sleep(0.5)

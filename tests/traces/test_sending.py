@@ -8,9 +8,10 @@ import time
 import pytest
 
 from taximeter.traces import _exporter as exporter
+from tests.support.ports import free_port
 from tests.traces.collector import Answer, GrpcCollector, HttpCollector
 from tests.traces.make import TRACE, settings, streamed, tell, tracer
-from tests.traces.sending import book, closed_port, left_over, settled
+from tests.traces.sending import book, left_over, settled
 
 pytestmark = pytest.mark.usefixtures("data_dir", "no_thread_is_left")
 
@@ -50,7 +51,7 @@ def test_proxies_of_the_environment_are_not_used(
 ) -> None:
     """Traces go where the settings say, and nowhere else."""
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "grpc_proxy"):
-        monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port()}")
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     sink = tracer(http.url)
     book(sink, 1, 1)
     sink.close()
@@ -135,7 +136,7 @@ def test_closing_ends_in_time(protocol: str, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_closing_does_not_wait_for_the_dead(protocol: str) -> None:
     """With nobody at the endpoint the recorder ends at once, and all is kept."""
-    sink = tracer(f"http://127.0.0.1:{closed_port()}", protocol=protocol, batch_calls_max=10)
+    sink = tracer(f"http://127.0.0.1:{free_port()}", protocol=protocol, batch_calls_max=10)
     book(sink, 1, 100)
     began = time.monotonic()
     sink.close()

@@ -23,8 +23,9 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from tests.rig import Script
-from tests.rig.taximeter import Taximeter, free_port
+from tests.rig.taximeter import Taximeter
 from tests.rig.upstream import Upstream
+from tests.support.ports import free_port
 from tests.traces.collector import Answer, HttpCollector, attributes_of
 
 PROPAGATOR = CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
