@@ -21,6 +21,8 @@ ARGS ?=
 MINUTES ?= 30
 # Extra words for pytest, for example: make test PYTEST="tests/settings -k yaml"
 PYTEST ?=
+# How many files of tests `make test` runs at a time; 0 runs them in one process, as --pdb needs it
+WORKERS ?= 2
 
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
@@ -31,8 +33,10 @@ CHECKED := proxy tests tools $(wildcard bench) dashboards alerts deploy
 run: $(VENV)/.run
 	$(BIN)/taximeter serve $(ARGS)
 
+# Some machines have Python keep no bytecode. Here it is started hundreds of times.
+test: export PYTHONDONTWRITEBYTECODE =
 test: lint $(VENV)/.system $(VENV)/.types
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder $(PYTEST)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check $(CHECKED)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
+import tempfile
 import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.rig import length
+from tests.rig.side_by_side import Machine, longest_first
 from tests.rig.tally import Tally
 
 # How long an example takes is the machine's business and no promise of ours.
@@ -24,6 +30,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 TALLY = pytest.StashKey[Tally]()
 ENDS_AT = pytest.StashKey[float]()
+FOLDER = pytest.StashKey[Path]()
+MACHINE = pytest.StashKey[Machine]()
 SEED_GIVEN = os.environ.get("TAXIMETER_TEST_SEED")
 
 
@@ -39,14 +47,61 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Set the form before anything is collected."""
+    config.addinivalue_line(
+        "markers", "alone: has the machine to itself, where tests run several at a time"
+    )
     config.stash[TALLY] = Tally()
     length.minutes = config.getoption("--soak")
     if length.minutes is not None:
         config.stash[ENDS_AT] = time.monotonic() + length.minutes * 60
+    if at_once := getattr(config, "workerinput", None):  # this is one of several processes
+        config.stash[MACHINE] = Machine(Path(at_once["folder"]))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give tests of the long form its time."""
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Delete what several processes had in common."""
+    if folder := config.stash.get(FOLDER, None):
+        shutil.rmtree(folder)
+    if machine := config.stash.get(MACHINE, None):
+        machine.close()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell one of several processes, about to start, what they have in common."""
+    folder = node.config.stash.setdefault(FOLDER, None) or Path(
+        tempfile.mkdtemp(prefix="taximeter-tests-")
+    )
+    node.config.stash[FOLDER] = folder
+    node.workerinput["folder"] = str(folder)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what one of several processes has counted. One that broke off has said nothing."""
+    if said := getattr(node, "workeroutput", None):
+        node.config.stash[TALLY].take_over(*said["tally"])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand over what was counted, if there are others."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["tally"] = session.config.stash[TALLY].hand_over()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # first: a test's timeout begins when it may begin
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Have the machine, among others or alone."""
+    if machine := item.config.stash.get(MACHINE, None):
+        with machine.taken(alone=item.get_closest_marker("alone") is not None):
+            return (yield)
+    return (yield)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give tests of the long form its time; put what takes long first, if files are dealt out."""
+    if MACHINE in config.stash:
+        items.sort(key=lambda item: longest_first(item.path))
     if length.minutes is not None:
         for item in items:  # before the marks of their own, which are for the quick form
             item.add_marker(pytest.mark.timeout(length.minutes * 60 + 120), append=False)
@@ -66,8 +121,8 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Show what was counted."""
-    if line := config.stash[TALLY].line():
-        terminalreporter.write_line(f"counted: {line}")
+    for line in config.stash[TALLY].lines():
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture

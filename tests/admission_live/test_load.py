@@ -92,6 +92,7 @@ def _p99(values: list[float]) -> float:
     return sorted(values)[-1 - len(values) // 100]
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 async def test_a_neighbour_at_a_hundred_times_the_rate_costs_one_service_time(
     tmp_path: Path, upstream: Upstream
@@ -125,6 +126,7 @@ async def test_a_neighbour_at_a_hundred_times_the_rate_costs_one_service_time(
     await _hold(run, tmp_path)
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 async def test_five_times_too_much_costs_no_goodput(tmp_path: Path, upstream: Upstream) -> None:
     """O2: goodput stays within a tenth of its peak, when all slots are just kept busy; who is

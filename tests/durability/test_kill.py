@@ -39,7 +39,7 @@ def _kill(meter: Taximeter, kind: str) -> None:
 
 @pytest.mark.timeout(240)
 def test_every_answered_call_is_booked_once_whatever_is_killed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], seed: int, tally: Tally
+    tmp_path: Path, seed: int, tally: Tally
 ) -> None:
     """D1, D2, D5: kill -9 of all processes, the relay or the recorder loses and doubles no call."""
     chance = random.Random(seed)
@@ -64,12 +64,11 @@ def test_every_answered_call_is_booked_once_whatever_is_killed(
             whole = [each for each in seen if each.whole]
             rows = checkers.at_rest(meter, len(whole))
             tally.add("kills", len(kinds))
-            with capsys.disabled():
-                print(
-                    f"\n  seed {seed}: {len(kinds)} kills ({kinds.count('all')} of all), "
-                    f"{len(seen)} calls, {len(whole)} answered, {arrived} reached the upstream; "
-                    f"booked {dict(Counter(row['outcome'] for row in rows))}"
-                )
+            tally.tell(
+                f"killed: {len(kinds)} times ({kinds.count('all')} all processes), "
+                f"{len(seen)} calls, {len(whole)} answered, {arrived} reached the upstream; "
+                f"booked {dict(Counter(row['outcome'] for row in rows))}; seed {seed}"
+            )
             checkers.closes_once(rows)
             checkers.booked_as_seen(seen, rows, arrived=arrived)
             checkers.outcomes_within(rows)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Script
+from tests.rig.tally import Tally
 from tests.rig.taximeter import Taximeter
 from tests.rig.upstream import Upstream
 
@@ -40,9 +41,10 @@ async def _leave_mid_stream(port: int, number: int) -> tuple[float, int]:
     return left_at, deltas
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(60)
 def test_forty_clients_that_leave_are_let_go_upstream_and_booked_as_cancelled(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tally: Tally
 ) -> None:
     """C4: upstream is let go within 0.2 s each; rows have the delivered tokens and a cost."""
     script = Script(tokens=500, delta_seconds=0.05)
@@ -66,8 +68,7 @@ def test_forty_clients_that_leave_are_let_go_upstream_and_booked_as_cancelled(
                 number = int(json.loads(bytes(exchange.body))["messages"][0]["content"].split()[-1])
                 assert exchange.client_left_at is not None
                 waits.append(exchange.client_left_at - left[number][0])
-            with capsys.disabled():
-                print(f"\n  {CLIENTS} clients left; upstream let go within {max(waits):.3f} s")
+            tally.tell(f"left: {CLIENTS} clients; upstream let go within {max(waits):.3f} s")
             assert len(waits) == CLIENTS
             assert max(waits) < LET_GO_SECONDS_MAX
             for row in rows:

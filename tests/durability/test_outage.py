@@ -10,6 +10,7 @@ import pytest
 from taximeter.ledger import CallFilter, Ledger
 from tests.durability._load import Load
 from tests.rig.length import share
+from tests.rig.tally import Tally
 from tests.rig.taximeter import Taximeter
 from tests.rig.upstream import Upstream
 from tests.rig.vitals import vitals
@@ -21,7 +22,7 @@ GROWTH_BYTES_MAX = 10 * 1024 * 1024
 
 @pytest.mark.timeout(180)
 def test_calls_go_on_while_postgresql_is_down_and_are_all_booked_after(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tally: Tally
 ) -> None:
     """D8: with PostgreSQL stopped for long no call fails, memory stays flat, and no row is lost."""
     with PostgresServer() as postgres, Upstream() as upstream:
@@ -51,13 +52,12 @@ def test_calls_go_on_while_postgresql_is_down_and_are_all_booked_after(
                 found = ledger.calls(CallFilter(limit=len(seen) + 1))
                 booked = {call.to_json()["id"] for call in found}
             ledger.close()
-            with capsys.disabled():
-                slowest = max(each.seconds for each in during)
-                print(
-                    f"\n  {len(seen)} calls, {len(during)} of them while PostgreSQL was down "
-                    f"(slowest {slowest:.2f} s), {len(booked)} booked, "
-                    f"recorder grew by {growth / 1024:.0f} KiB"
-                )
+            slowest = max(each.seconds for each in during)
+            tally.tell(
+                f"outage: PostgreSQL was down for {OUTAGE_SECONDS:.0f} s; {len(seen)} calls, "
+                f"{len(during)} of them meanwhile (slowest {slowest:.2f} s), {len(booked)} booked, "
+                f"recorder grew by {growth / 1024:.0f} KiB"
+            )
             assert len(during) > 100
             assert [each for each in seen if each.error or each.status != 200] == []
             assert len(whole) == len(seen)

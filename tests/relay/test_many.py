@@ -55,6 +55,7 @@ def begin(port: int) -> socket.socket:
     return client
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 def test_a_thousand_idle_streams_cost_a_bounded_memory_each(tmp_path: Path, tally: Tally) -> None:
     """C9: a stream that is silent keeps no more than 32 KiB of the relay, the loop stays quick,
@@ -96,6 +97,7 @@ def test_a_thousand_idle_streams_cost_a_bounded_memory_each(tmp_path: Path, tall
             tally.add("streams held at once", STREAMS)
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(60)
 def test_without_a_descriptor_nobody_new_is_taken_and_nothing_spins(tmp_path: Path) -> None:
     """C9, O6: at the limit of open files streams go on, the relay does not spin, and with some

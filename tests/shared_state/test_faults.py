@@ -64,6 +64,7 @@ async def timed_admit(each: Hands, plan: Plan, pico: int = 0) -> tuple[float, ob
     return time.monotonic() - began, found
 
 
+@pytest.mark.alone
 async def test_a_slow_redis_costs_a_call_its_deadline_and_then_nothing(
     redis_url: str, bad_line: Chaos
 ) -> None:

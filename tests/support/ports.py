@@ -14,24 +14,31 @@ import random
 import socket
 from pathlib import Path
 
-_FIRST = 16000
+FIRST = 16000
+PARTS = 8
 _RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
-_PARTS = 8
+_SYSTEM_FIRST = 32768
+"""Where most systems begin to give from, if they do not say."""
 
 
-def _numbers() -> itertools.cycle[int]:
-    end = int(_RANGE.read_text().split()[0]) if _RANGE.exists() else 32768
-    if end - _FIRST < 1000 * _PARTS:  # this system gives from there itself: have it chosen
+def numbers(system_first: int, part: int) -> itertools.cycle[int]:
+    """Give one part's ports over and over, below those that the system gives of itself.
+
+    0, for any that the system gives, where that leaves too few.
+    """
+    length = (system_first - FIRST) // PARTS
+    if length < 1000:
         return itertools.cycle([0])
-    # Of pytest-xdist: gw0, gw1, ...; nothing where tests run in one process.
-    part = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _PARTS
-    length = (end - _FIRST) // _PARTS
-    numbers = range(_FIRST + part * length, _FIRST + (part + 1) * length)
+    own = range(FIRST + part % PARTS * length, FIRST + (part % PARTS + 1) * length)
     begin = random.randrange(length)  # two runs at a time are unlikely to meet
-    return itertools.cycle((*numbers[begin:], *numbers[:begin]))
+    return itertools.cycle((*own[begin:], *own[:begin]))
 
 
-_NUMBERS = _numbers()
+_NUMBERS = numbers(
+    int(_RANGE.read_text().split()[0]) if _RANGE.exists() else _SYSTEM_FIRST,
+    # Of pytest-xdist: gw0, gw1, ...; nothing where all tests run in one process.
+    int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")),
+)
 
 
 def free_port() -> int:
