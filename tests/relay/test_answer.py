@@ -136,3 +136,12 @@ def test_what_is_no_answer_is_refused_within_bounds(name: str, pace: int) -> Non
     with pytest.raises(MalformedAnswer):
         feed()
     assert not parser.complete
+
+
+@pytest.mark.parametrize("size", [3, 5, 21, 262])
+def test_a_read_of_a_length_that_no_chunk_has_is_read_with_care(size: int) -> None:
+    """H2: where no chunk is just as long as the read, nothing is taken for one: it is refused."""
+    parser = AnswerParser()
+    parser.feed(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+    with pytest.raises(MalformedAnswer):
+        parser.feed(b"?".ljust(size - 2, b"a") + b"\r\n")

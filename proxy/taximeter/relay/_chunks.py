@@ -17,22 +17,24 @@ BARE_BYTES_MAX = 128 * 1024
 would read them without end."""
 
 _HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-_NO_LINE = b"?"
+_NO_FRAME = (b"", -1)
 PREPARED_BYTES_MAX = 2048
-"""Reads up to this length are told by a prepared line."""
+"""Frames of reads shorter than this are prepared."""
 
 
-def _size_line(read_bytes: int) -> bytes:
-    """Give the line that a read of this length begins with if it is exactly one chunk."""
+def _frame(read_bytes: int) -> tuple[bytes, int]:
+    """Give the size line, and the size, of a read of this length that is exactly one chunk."""
     for digits in range(1, 9):
         size = read_bytes - digits - 4
         line = b"%x\r\n" % max(size, 0)
         if size > 0 and len(line) == digits + 2:
-            return line
-    return _NO_LINE
+            return line, size
+    return _NO_FRAME
 
 
-_SIZE_LINES = tuple(_size_line(read_bytes) for read_bytes in range(PREPARED_BYTES_MAX))
+FRAMES = tuple(_frame(read_bytes) for read_bytes in range(PREPARED_BYTES_MAX))
+"""By a read's length: the line that it begins with, and the size of its payload, if it is exactly
+one usual chunk. A size of -1 says that no such chunk has this length."""
 
 
 class MalformedAnswer(Exception):
@@ -44,10 +46,10 @@ class ChunkedBody:
 
     __slots__ = (
         "_bare_bytes",
-        "_between",
         "_body",
         "_parser",
         "_trailers",
+        "between",
         "complete",
         "surplus",
     )
@@ -57,7 +59,7 @@ class ChunkedBody:
         self._bare_bytes = 0
         self._trailers: list[bytes] | None = None
         """Lines of the trailer; None as long as our own head is being read."""
-        self._between = True
+        self.between = True
         """Whether llhttp stands between two chunks."""
         self.complete = False
         self.surplus = False
@@ -72,8 +74,8 @@ class ChunkedBody:
         The payload ends two bytes before the end of `data`.
         """
         size = len(data)
-        line = _SIZE_LINES[size] if size < PREPARED_BYTES_MAX else _size_line(size)
-        if self._between and data.startswith(line) and data.endswith(b"\r\n"):
+        line, length = FRAMES[size] if size < PREPARED_BYTES_MAX else _frame(size)
+        if length > 0 and self.between and data.startswith(line) and data.endswith(b"\r\n"):
             return len(line)
         return 0
 
@@ -91,7 +93,7 @@ class ChunkedBody:
         if parser is None or self.complete:
             self.surplus = True
             return b""
-        self._between = False
+        self.between = False
         try:
             parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -99,7 +101,7 @@ class ChunkedBody:
                 raise MalformedAnswer(type(error).__name__) from None
             self.surplus = True
         # Behind a chunk's end there is nothing of a next one only if the bytes end there, too.
-        self._between = self._between and data[-2:] == b"\r\n"
+        self.between = self.between and data[-2:] == b"\r\n"
         body = self._body
         if not body:
             self._bare_bytes += len(data)
@@ -131,7 +133,7 @@ class ChunkedBody:
 
     def on_chunk_header(self) -> None:
         """Take note of a chunk's beginning."""
-        self._between = False
+        self.between = False
 
     def on_body(self, body: bytes) -> None:
         """Keep payload."""
@@ -142,12 +144,12 @@ class ChunkedBody:
 
     def on_chunk_complete(self) -> None:
         """Take note of a chunk's end."""
-        self._between = True
+        self.between = True
 
     def on_message_complete(self) -> None:
         """Take note of the body's end."""
         self.complete = True
-        self._between = False
+        self.between = False
 
     def on_message_begin(self) -> None:
         """Take note of what begins behind the end."""
