@@ -266,3 +266,56 @@ def test_fields_of_an_event_are_told_apart() -> None:
     assert parse_event(b"data") == (b"", b"")
     assert parse_event(b"event: a\nevent: b\ndata:x") == (b"b", b"x")
     assert parse_event(b"Data: x\ndatax: y") == (b"", None)
+
+
+FORMS = {
+    "padded": (
+        "openai",
+        CHAT,
+        b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}],"obfuscation":"%b"}\n\n',
+    ),
+    "bare": (
+        "openai",
+        CHAT,
+        b'data: {"choices":[{"index":0,"delta":{"content":"%b%b"}}],"usage":null}\n\n',
+    ),
+    "typed": (
+        "openai",
+        "/v1/responses",
+        b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta",'
+        b'"delta":"%b%b"}\n\n',
+    ),
+    "blocks": (
+        "anthropic",
+        "/v1/messages",
+        b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":'
+        b'{"type":"text_delta","text":"%b%b"}}\n\n',
+    ),
+}
+TELLING = (b'","usage":{', b'"finish_reason":"stop"', b'"obfuscation":"', b'"}\n\n', b"data:")
+PIECES = (b"a", b" ", b'"', b"\n", b"\r", b"\\", b"}", b"{}", b"\xff", *TELLING)
+TEXT = st.lists(st.sampled_from(PIECES), max_size=4).map(b"".join)
+
+
+@pytest.mark.parametrize("kind", FORMS)
+@given(text=TEXT, more=TEXT, cut=st.integers(0, 8))
+def test_what_has_the_form_of_a_dull_event_is_dull(
+    kind: str, text: bytes, more: bytes, cut: int
+) -> None:
+    """C3, U1: a form is a shorter way to the same finding: whatever has it, a reader that has no
+    form to go by finds dull too, and it is one whole event.
+    """
+    name, path, event = FORMS[kind]
+    reader, other = reader_of(name, path), reader_of(name, path)
+    for each in (reader, other):
+        for said in (b"Hello", b" there"):
+            each.feed(event % (said, b"x"))
+        each.form = each.form if each is reader else None
+    assert reader.form is not None
+    assert reader.form.fits(event % (b" once", b"more"))
+    said = event % (text, more)
+    said = said[: len(said) - cut]
+    if reader.form.fits(said):
+        assert other.is_dull(said)
+        assert len(list(events_of(said))) == 1
+        assert said.endswith(b"\n\n")

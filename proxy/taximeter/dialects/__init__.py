@@ -13,12 +13,14 @@ from taximeter.dialects._contract import (
     RequestFacts,
     StreamReader,
 )
+from taximeter.dialects._form import Form
 from taximeter.dialects._routes import dialect_for, family_of
 
 __all__ = [
     "AnswerFacts",
     "Countable",
     "Dialect",
+    "Form",
     "Operation",
     "RequestFacts",
     "StreamReader",

@@ -17,6 +17,7 @@ from taximeter.call import Usage
 from taximeter.dialects import _scan, _usage
 from taximeter.dialects._contract import AnswerFacts
 from taximeter.dialects._errors import UNKNOWN, error_code
+from taximeter.dialects._form import NO_LINE_END, Form
 from taximeter.dialects._json import ABSENT, is_set, mapping, name, read, sequence, tree, word
 from taximeter.dialects._sse import SseReader
 from taximeter.dialects._usage import count, total
@@ -121,6 +122,9 @@ def read_anthropic_answer(status: int, head: bytes, tail: bytes | None) -> Answe
     return facts
 
 
+_DELTA: Final = Form(b"event: content_block_delta\ndata:", b"}\n\n", NO_LINE_END)
+
+
 class AnthropicReader(SseReader):
     """Reads a stream of the Messages API."""
 
@@ -130,14 +134,10 @@ class AnthropicReader(SseReader):
         super().__init__()
         self._merged: dict[str, object] = {}
         """The usage object so far, later fields laid over earlier ones."""
+        self.form = _DELTA
 
     def is_dull(self, data: bytes) -> bool:
-        return (
-            data.startswith(b"event: content_block_delta\ndata:")
-            and data[-3:] == b"}\n\n"
-            and data.find(b"\n", 28) == len(data) - 2
-            and data.find(b"\r") < 0
-        )
+        return _DELTA.fits(data)
 
     def _read_event(self, event: bytes, data: bytes) -> bool:
         message = read_message(data)

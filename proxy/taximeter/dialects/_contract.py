@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 import msgspec
 
 from taximeter.call import Usage
+from taximeter.dialects._form import Form
 
 
 class Operation(msgspec.Struct, frozen=True):
@@ -99,7 +100,7 @@ class Countable(msgspec.Struct, kw_only=True):
 class StreamReader(ABC):
     """Reads a stream's bytes as they pass. The relay's hot path: see `feed`."""
 
-    __slots__ = ("answer", "at_boundary", "ended", "events", "is_steady", "token_seen")
+    __slots__ = ("answer", "at_boundary", "ended", "events", "form", "is_steady", "token_seen")
 
     def __init__(self) -> None:
         self.events = 0
@@ -115,6 +116,9 @@ class StreamReader(ABC):
         comment, and not between the two halves of a CRLF."""
         self.is_steady = False
         """A token has been seen and no event is open: whole events may be asked about."""
+        self.form: Form | None = None
+        """What the dull events of this stream look like, as far as is known. Whatever has this
+        form is dull, and nothing need be asked about it."""
         self.answer = AnswerFacts()
 
     def is_dull(self, data: bytes) -> bool:

@@ -17,6 +17,7 @@ import msgspec
 
 from taximeter.dialects import _scan
 from taximeter.dialects._errors import UNKNOWN, error_code, error_word
+from taximeter.dialects._form import NO_LINE_END, NO_QUOTE, Form
 from taximeter.dialects._json import ABSENT, is_set, is_true, name, tree
 from taximeter.dialects._openai_message import (
     Message,
@@ -61,31 +62,25 @@ _ENDING: Final = re.compile(rb'"finish_reason"(?!\s*:\s*null\b)')
 _CONTENT: Final = b'"content":"'
 _PADDING: Final = b'"obfuscation":"'
 """Random text by which OpenAI hides how long a token is: the last member of its chunks."""
-_CLOSE: Final = b'"}\n\n'
+_CLOSE: Final = b"}\n\n"
+_PADDING_END: Final = b'"' + _CLOSE
 _REMEMBERED_BYTES_MAX: Final = 2048
-"""Chunks longer than this are not taken for a pattern."""
+"""Chunks longer than this are not taken for a form."""
 
 
 class OpenAiReader(SseReader):
     """Reads any stream of the OpenAI family."""
 
     __slots__ = (
-        "_after",
-        "_before",
         "_chunks",
         "_image_done",
         "_late_usage",
-        "_padded",
         "_provider",
     )
 
     def __init__(self, provider: str | None, drop_usage: bool) -> None:
         super().__init__(drop_usage)
         self._provider = provider
-        self._before = self._after = b""
-        """What stood before and after the content of the last dull chunk, up to its padding."""
-        self._padded = False
-        """It ended in padding."""
         self._chunks = False
         """Chunks with `choices` have been seen: this is a chat or a completion."""
         self._image_done = False
@@ -95,22 +90,10 @@ class OpenAiReader(SseReader):
 
     def is_dull(self, data: bytes) -> bool:
         """See `StreamReader.is_dull`."""
-        before = self._before
-        if before and data.startswith(before):
-            # The same as a chunk found dull before, but for what stands in its content (and in
-            # its padding): that is text up to where the rest begins, and no line ends in it.
-            start = len(before)
-            end = data.find(b'"', start)
-            if data.startswith(self._after, end):
-                content = data[start:end]
-                rest = end + len(self._after)
-                if self._padded:
-                    end = data.find(b'"', rest)
-                    content += data[rest:end]
-                    rest = end + len(_CLOSE) if data.startswith(_CLOSE, end) else -1
-                if rest == len(data) and b"\n" not in content and b"\r" not in content:
-                    return True
-        if data[-3:] != b"}\n\n" or data.find(b"\r") >= 0:
+        form = self.form
+        if form is not None and form.fits(data):
+            return True
+        if data[-3:] != _CLOSE or data.find(b"\r") >= 0:
             return False
         if self._chunks and data[:5] == b"data:":
             dull = data.find(b"\n") == len(data) - 2 and _TELLING.search(data) is None
@@ -119,12 +102,15 @@ class OpenAiReader(SseReader):
             return dull
         # Typed events: the name is in the first line, and a delta has nothing but text.
         line_end = data.find(b"\n")
-        return (
+        dull = (
             data[:7] == b"event: "
             and data.startswith(b".delta", line_end - 6)
             and data.startswith(b"data:", line_end + 1)
             and data.find(b"\n", line_end + 1) == len(data) - 2
         )
+        if dull and line_end <= _REMEMBERED_BYTES_MAX:
+            self.form = Form(data[: line_end + 6], _CLOSE, NO_LINE_END)
+        return dull
 
     def _remember(self, data: bytes) -> None:
         """Keep what surrounds the content of a dull chunk: the next one likely has the same."""
@@ -133,13 +119,15 @@ class OpenAiReader(SseReader):
             return
         start += len(_CONTENT)
         end = data.find(b'"', start)
-        if end > start and b"\\" not in data[start:end]:
-            after = data[end:]
+        if end > start and data.find(b"\\", start, end) < 0:
+            before, after = data[:start], data[end:]
             padding = after.find(_PADDING)
-            if padding >= 0 and after.endswith(_CLOSE):
-                after = after[: padding + len(_PADDING)]
-            self._before, self._after = data[:start], after
-            self._padded = padding >= 0
+            if padding >= 0 and after.endswith(_PADDING_END):
+                # The padding is a text, too: what stands between the two is the middle.
+                middle = after[: padding + len(_PADDING)]
+                self.form = Form(before, _PADDING_END, NO_QUOTE, middle)
+            else:
+                self.form = Form(before, after, NO_QUOTE)
 
     def _read_event(self, event: bytes, data: bytes) -> bool:
         if data.startswith(b"[DONE]"):
