@@ -15,7 +15,8 @@ from taximeter.relay._budget import ByteBudget
 from taximeter.relay._tap import Subject, Tap
 
 ARRIVALS_MAX = 64
-"""Arrivals of tokens that are put by until the gaps between them are tallied, in one go."""
+"""Arrivals of tokens that are put by until the gaps between them are tallied, in one go. What a
+splice puts by until it needs room (some twenty, `KEPT_BLOCK_BYTES`) comes on top."""
 
 _EDGES = Gaps.EDGES_NS
 
@@ -85,9 +86,7 @@ class StreamTap(Tap):
         return self.reader.events
 
     def _watch(self, data: bytes, now_ns: int) -> bytes:
-        self.body_bytes += len(data)
-        if self.keeps:
-            self.keep(data)
+        self.keep(data)
         reader = self.reader
         before = reader.events
         released = reader.feed(data)
@@ -100,22 +99,16 @@ class StreamTap(Tap):
                     self.tally()
         return released
 
-    def note_token(self, data: bytes, now_ns: int) -> bool:
+    def note_token(self, data: bytes, now_ns: int) -> None:
         """Take note of a whole event with a token that needs no reading.
 
-        True if so many have come since that they are to be tallied.
+        The splice does this itself as long as there is room to keep what it is given.
         """
-        size = len(data)
-        self.body_bytes += size
-        room = self.room_bytes - size
-        if room >= 0:
-            self.room_bytes = room
-            self.pieces.append(data)
-        elif self.keeps:
-            self.keep(data)
-        arrivals = self.arrivals
-        arrivals.append(now_ns)
-        return len(arrivals) >= ARRIVALS_MAX
+        self.keep(data)
+        self.reader.events += 1
+        self.arrivals.append(now_ns)
+        if len(self.arrivals) >= ARRIVALS_MAX:
+            self.tally()
 
     def tally(self) -> None:
         """Sort the gaps between the tokens that have come since this was done last."""

@@ -48,14 +48,13 @@ class Tap:
         "_kept_bytes_max",
         "_tail",
         "_tail_bytes",
-        "_taken_bytes",
         "body_bytes",
         "facts",
         "fault",
         "keeps",
         "pieces",
-        "room_bytes",
         "subject",
+        "taken_bytes",
     )
 
     is_stream = False
@@ -77,14 +76,14 @@ class Tap:
                 self.facts.add(Fact.TAP_FAILED)
         self._budget = budget
         self._kept_bytes_max = kept_bytes_max
-        self._taken_bytes = self._tail_bytes = 0
+        self._tail_bytes = 0
         self._tail: deque[bytes] | None = None
         self.pieces: list[bytes] = []
         """What is kept of the body's beginning."""
         self.keeps = True
         """Whether more of the beginning is to be kept."""
-        self.room_bytes = 0
-        """Room taken for it and not filled yet."""
+        self.taken_bytes = 0
+        """Room taken for it from the budget: how many of the first bytes may be kept."""
         self.body_bytes = 0
         """Body bytes seen, decoded."""
 
@@ -166,27 +165,23 @@ class Tap:
         self.facts.add(Fact.TAP_OVERFLOW)
 
     def _watch(self, data: bytes, now_ns: int) -> bytes:
-        self.body_bytes += len(data)
         if not self.keep(data):
             self._keep_in_tail(data)
         return data
 
     def keep(self, data: bytes) -> bool:
-        """Keep a copy of the beginning; False if there is no room for it any more."""
-        size = len(data)
-        room = self.room_bytes - size
-        if room < 0:
-            if not self.keeps or not self._make_room(-room):
-                self.keeps = False  # what is kept must have no hole in it
-                return False
-            room = self.room_bytes - size
-        self.room_bytes = room
+        """Count bytes, and keep them if all before them are kept; False if there is no room."""
+        self.body_bytes = seen = self.body_bytes + len(data)
+        missing = seen - self.taken_bytes
+        if missing > 0 and not (self.keeps and self._make_room(missing)):
+            self.keeps = False  # what is kept must have no hole in it
+            return False
         self.pieces.append(data)
         return True
 
     def _make_room(self, missing: int) -> bool:
         """Take the room that is missing, and if there is some a little more; False if it is not."""
-        left = self._kept_bytes_max - self._taken_bytes
+        left = self._kept_bytes_max - self.taken_bytes
         if missing > left:
             return False
         block = max(missing, min(left, KEPT_BLOCK_BYTES))
@@ -194,8 +189,7 @@ class Tap:
             block = missing
             if not self._budget.try_take(block):
                 return False
-        self._taken_bytes += block
-        self.room_bytes += block
+        self.taken_bytes += block
         return True
 
     def _keep_in_tail(self, data: bytes) -> None:
@@ -229,8 +223,8 @@ class Tap:
 
     def release(self) -> None:
         """Give back what was kept. The tap is of no use afterwards."""
-        self._budget.give_back(self._taken_bytes)
-        self._taken_bytes = self.room_bytes = 0
+        self._budget.give_back(self.taken_bytes)
+        self.taken_bytes = 0
         self.keeps = False
         self.pieces = []
         self._tail = None
