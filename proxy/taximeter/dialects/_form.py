@@ -36,6 +36,8 @@ class Form:
 
     def fits(self, event: bytes) -> bool:
         """Tell whether a whole event has this form."""
+        if not event.startswith(self.before):
+            return False
         # What is not there is not cut off: only if all of it was is the length right.
         text = event.removeprefix(self.before).removesuffix(self.after)
         if self.middle:

@@ -74,6 +74,7 @@ class Splice:
                 text = event.removeprefix(form.before).removesuffix(form.after)
                 if form.middle:
                     text = text.replace(form.middle, b"", 1)
+                # What is not there is not cut off: only if all of it was is the length right.
                 if len(text) == length - form.around_bytes and text.translate(form.plain) == text:
                     tap = self._tap
                     seen = tap.body_bytes + length
@@ -81,7 +82,6 @@ class Splice:
                         tap.body_bytes = seen
                         tap.pieces.append(event)
                         tap.arrivals.append(now)
-                        self._reader.events += 1
                     else:
                         self._note(event, now)
                     exchange.response_bytes += length

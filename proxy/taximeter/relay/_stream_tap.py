@@ -8,6 +8,8 @@ holds. A copy of the beginning is kept for counting, should the upstream never s
 from __future__ import annotations
 
 from bisect import bisect_left
+from itertools import repeat
+from operator import sub
 
 from taximeter.call import Gaps
 from taximeter.dialects import AnswerFacts, StreamReader
@@ -15,8 +17,8 @@ from taximeter.relay._budget import ByteBudget
 from taximeter.relay._tap import Subject, Tap
 
 ARRIVALS_MAX = 64
-"""Arrivals of tokens that are put by until the gaps between them are tallied, in one go. What a
-splice puts by until it needs room (some twenty, `KEPT_BLOCK_BYTES`) comes on top."""
+"""Arrivals of tokens that are put by until they are tallied, in one go. What a splice puts by until
+it needs room (some twenty, `KEPT_BLOCK_BYTES`) comes on top."""
 
 _EDGES = Gaps.EDGES_NS
 
@@ -36,7 +38,15 @@ def tap_for(subject: Subject, kept_bytes_max: int, budget: ByteBudget, *, drop_u
 class StreamTap(Tap):
     """Watches one stream of events or lines."""
 
-    __slots__ = ("_gaps", "_last_token_ns", "arrivals", "first_token_ns", "reader", "withholds")
+    __slots__ = (
+        "_gaps",
+        "_last_token_ns",
+        "_told",
+        "arrivals",
+        "first_token_ns",
+        "reader",
+        "withholds",
+    )
 
     is_stream = True
 
@@ -55,7 +65,9 @@ class StreamTap(Tap):
         """When the first token came."""
         self._last_token_ns = 0
         self.arrivals: list[int] = []
-        """When tokens came, after the first, whose gaps are not tallied yet."""
+        """When tokens came, after the first, that are not tallied yet."""
+        self._told = 0
+        """How many of these the reader knows of: the others are events it was spared."""
         self._gaps: Gaps | None = None
 
     @property
@@ -83,7 +95,7 @@ class StreamTap(Tap):
     @property
     def events(self) -> int:
         """See `Tap.events`."""
-        return self.reader.events
+        return self.reader.events + len(self.arrivals) - self._told
 
     def _watch(self, data: bytes, now_ns: int) -> bytes:
         self.keep(data)
@@ -94,6 +106,7 @@ class StreamTap(Tap):
             if self.first_token_ns is None:
                 self.first_token_ns = self._last_token_ns = now_ns
             elif reader.events != before:
+                self._told += 1
                 self.arrivals.append(now_ns)
                 if len(self.arrivals) >= ARRIVALS_MAX:
                     self.tally()
@@ -105,26 +118,27 @@ class StreamTap(Tap):
         The splice does this itself as long as there is room to keep what it is given.
         """
         self.keep(data)
-        self.reader.events += 1
         self.arrivals.append(now_ns)
         if len(self.arrivals) >= ARRIVALS_MAX:
             self.tally()
 
     def tally(self) -> None:
-        """Sort the gaps between the tokens that have come since this was done last."""
+        """Count the events the reader was spared, and sort the gaps between all that came."""
         gaps = self._gaps
         if gaps is None:
             gaps = self._gaps = Gaps(buckets=[0] * (len(_EDGES) + 1))
-        last, buckets = self._last_token_ns, gaps.buckets
-        for arrived in self.arrivals:
-            gap, last = arrived - last, arrived
-            if gap > gaps.max_ns:
-                gaps.max_ns = gap
-            buckets[bisect_left(_EDGES, gap)] += 1
-        gaps.count += len(self.arrivals)
-        gaps.sum_ns += last - self._last_token_ns
-        self._last_token_ns = last
-        self.arrivals.clear()
+        arrivals, last = self.arrivals, self._last_token_ns
+        found = list(map(sub, arrivals, [last, *arrivals]))
+        places = list(map(bisect_left, repeat(_EDGES), found))
+        for place in set(places):
+            gaps.buckets[place] += places.count(place)
+        gaps.max_ns = max(gaps.max_ns, *found)
+        gaps.count += len(found)
+        gaps.sum_ns += arrivals[-1] - last
+        self._last_token_ns = arrivals[-1]
+        self.reader.events += len(arrivals) - self._told
+        self._told = 0
+        arrivals.clear()
 
     @property
     def gaps(self) -> Gaps | None:
