@@ -302,7 +302,7 @@ TEXT = st.lists(st.sampled_from(PIECES), max_size=4).map(b"".join)
 def test_what_has_the_form_of_a_dull_event_is_dull(
     kind: str, text: bytes, more: bytes, cut: int
 ) -> None:
-    """C3, U1: a form is a shorter way to the same finding: whatever has it, a reader that has no
+    """C3: a form is a shorter way to the same finding: whatever has it, a reader that has no
     form to go by finds dull too, and it is one whole event.
     """
     name, path, event = FORMS[kind]

@@ -149,7 +149,7 @@ def reads_of(stream: str, rng: random.Random, odd: bool) -> Iterator[bytes]:
 def test_the_short_way_of_a_stream_says_what_the_long_one_does(
     stream: str, seed: int, odd: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """C1, C3, U1: however events come, whatever stands in their texts: the same bytes go on as
+    """C1, C3: however events come, whatever stands in their texts: the same bytes go on as
     without the splice, and the events, gaps, usage and text kept are the same; what is malformed
     is malformed at the same read.
     """

@@ -69,6 +69,22 @@ MUTATIONS = (
         "test_records_are_written_before_the_bytes_they_are_of[a stream-interval]",
     ),
     Mutation(
+        "a stream's chunk told from its bytes alone, on the short way",
+        "C1",
+        "relay._splice",
+        "if chunks.between and reader.is_steady else None",
+        "if reader.is_steady else None",
+        "tests/relay/test_splice.py::test_the_short_way_of_a_stream_says_what_the_long_one_does",
+    ),
+    Mutation(
+        "an event of a known form whose text ends its string",
+        "C3",
+        "relay._splice",
+        " and text.translate(form.plain) == text:",
+        ":",
+        "tests/relay/test_splice.py::test_the_short_way_of_a_stream_says_what_the_long_one_does",
+    ),
+    Mutation(
         "an open record after the request has gone",
         "D1",
         "relay._asking",
