@@ -46,7 +46,7 @@ def test_o4_the_table_is_what_the_breaker_does(state: State, event: Event) -> No
         now_ns = 10 * SECOND_NS
         assert breaker.try_pass(now_ns) is not None
     assert breaker.state is state
-    period = breaker._period
+    period = breaker.period
     if event is Event.TRIPPED and state is State.CLOSED:
         trip(breaker, now_ns)
     elif event is Event.COOLED and state is State.OPEN:

@@ -144,18 +144,19 @@ class AdaptiveLimit:
         """
         if in_flight > self._most_in_flight:
             self._most_in_flight = in_flight
-        if load and load >= self._proved:
+        if load > self._proved or (self._doubts and load and load == self._proved):
             self._prove(started_ns, load)
         before = self.limit
         if started_ns >= self._cut_at:
             self._cuts_in_a_row = 0
             if self._recovers_to:
                 self._recover()
-        if started_ns < self._since_ns:
-            return self.limit > before
-        self._samples.append(now_ns - started_ns)
-        if len(self._samples) >= min(max(SAMPLES_MIN, 2 * self.limit), SAMPLES_MAX):
-            self._end_window(now_ns)
+        if started_ns >= self._since_ns:
+            samples = self._samples
+            samples.append(now_ns - started_ns)
+            many = len(samples)
+            if many >= SAMPLES_MIN and many >= min(2 * self.limit, SAMPLES_MAX):
+                self._end_window(now_ns)
         return self.limit > before
 
     def _prove(self, started_ns: int, load: int) -> None:

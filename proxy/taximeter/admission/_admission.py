@@ -6,6 +6,7 @@ A call's way, as whoever relays it drives it:
     heard    each attempt's answer (or that there was none): go on, or try again after a wait
     resume   when that wait is over and the attempt begins
     settle   at the last byte, or wherever it ended: with what it came to
+    straight the same three for a call that nothing keeps (`_straight`)
     leave    the client went away while the call waited
     answered what a store that is not in this process has said of a call
     tick     when `wake_ns` has come: waits that are over, deadlines that have passed
@@ -38,6 +39,7 @@ from taximeter.admission._pressure import Level, Pressure
 from taximeter.admission._retry import Again, Stop
 from taximeter.admission._routes import Pool, Routes
 from taximeter.admission._store import Admitted, MemoryStore, Store
+from taximeter.admission._straight import StraightWay
 from taximeter.admission._ticket import Step, Ticket
 from taximeter.admission._words import (
     SECOND_NS,
@@ -83,6 +85,10 @@ class Admission:
         self._routes = Routes(uniform)
         self._entrance = Entrance(self._routes, self.store, self.counters, self.pressure)
         self._attempts = Attempts(self._routes, self.store, self.counters, uniform)
+        self.straight = StraightWay(
+            self._routes, self.store, self.counters, self.pressure, self._attempts
+        )
+        """The way of a call that nothing keeps."""
         self._swept_ns = 0
         self.apply(policy)
 
@@ -116,14 +122,15 @@ class Admission:
                 ),
             )
 
-        self._plan = plan
+        self.plan: Callable[[str, str, str, str, str, str, bool, str], Plan] = plan
+        """Finds what stands over a call, by eight words of its `Request`, in that order."""
         self._routes.apply(policy.upstreams)
 
     # A call comes -------------------------------------------------------------------------
 
     def arrive(self, request: Request, now_ns: int, wall_ns: int) -> Verdict:
         """Decide about a call that has come."""
-        plan = self._plan(
+        plan = self.plan(
             request.upstream,
             request.model,
             request.user,
@@ -244,6 +251,10 @@ class Admission:
             if pool.queue.waiting:
                 return self._entrance.pump(ticket.keys, now_ns)
         return []
+
+    def follow(self, ticket: Ticket, now_ns: int) -> list[Effect]:
+        """Let go who may, now that a call has ended that went the straight way."""
+        return self._entrance.pump(ticket.keys, now_ns)
 
     def leave(self, ticket: Ticket, now_ns: int) -> list[Effect]:
         """Take out a call that waits and need not any longer: its client is gone."""

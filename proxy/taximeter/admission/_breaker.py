@@ -51,6 +51,7 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
 }
 """From each state: what may happen, and where it leads."""
 
+_CLOSED = State.CLOSED  # to look into an Enum is a call of its own
 BUCKETS = 10
 """Parts of the window. Results leave it a part at a time."""
 
@@ -67,11 +68,11 @@ class CircuitBreaker:
         "_open_ns",
         "_open_until_ns",
         "_part_ns",
-        "_period",
         "_probing",
         "_proved",
         "_uniform",
         "moves",
+        "period",
         "state",
     )
 
@@ -82,7 +83,8 @@ class CircuitBreaker:
         self.state = State.CLOSED
         self.moves = dict.fromkeys(State, 0)
         """How often it has come into each state."""
-        self._period = 0
+        self.period = 0
+        """Number of this period: since it was last moved."""
         self._open_ns = int(config.open_seconds * SECOND_NS)
         self._open_until_ns = 0
         self._probing = False
@@ -98,7 +100,7 @@ class CircuitBreaker:
     def try_pass(self, now_ns: int) -> int | None:
         """Give the number of this period if a call may pass, else None."""
         if self.state is State.CLOSED:
-            return self._period
+            return self.period
         if self.state is State.OPEN:
             if now_ns < self._open_until_ns:
                 return None
@@ -106,7 +108,7 @@ class CircuitBreaker:
         if self._probing:
             return None
         self._probing = True
-        return self._period
+        return self.period
 
     def wait_ns(self, now_ns: int) -> int:
         """Give the time until a refused call may do better."""
@@ -116,9 +118,9 @@ class CircuitBreaker:
 
     def succeeded(self, period: int, now_ns: int) -> None:
         """Count a good result of a call that passed in `period`."""
-        if period != self._period:
+        if period != self.period:
             return
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED:
             self._bucket(now_ns)[0] += 1
             self._calls += 1
         elif self.state is State.HALF_OPEN:
@@ -129,7 +131,7 @@ class CircuitBreaker:
 
     def failed(self, period: int, now_ns: int) -> None:
         """Count a fault of the upstream, met by a call that passed in `period`."""
-        if period != self._period:
+        if period != self.period:
             return
         if self.state is State.HALF_OPEN:
             self._move(Event.FAILED, now_ns)
@@ -154,7 +156,7 @@ class CircuitBreaker:
 
     def cancelled(self, period: int) -> None:
         """Take a pass back that led to no result."""
-        if period == self._period and self.state is State.HALF_OPEN:
+        if period == self.period and self.state is State.HALF_OPEN:
             self._probing = False
 
     def is_idle(self, now_ns: int) -> bool:
@@ -164,7 +166,7 @@ class CircuitBreaker:
 
     def _move(self, event: Event, now_ns: int) -> None:
         self.state = TRANSITIONS[self.state][event]
-        self._period += 1
+        self.period += 1
         self._probing = False
         self._proved = 0
         self._forget_results(now_ns // self._part_ns)
@@ -188,6 +190,8 @@ class CircuitBreaker:
     def _bucket(self, now_ns: int) -> list[int]:
         """Give the counts of the present part of the window; those that left it are taken off."""
         part = now_ns // self._part_ns
+        if part == self._first_part:
+            return self._buckets[part % BUCKETS]
         gone = part - self._first_part
         if gone >= BUCKETS:
             self._forget_results(part)

@@ -121,6 +121,8 @@ class Plan:
     """What its calls wait on while a store elsewhere is asked."""
     priced: bool
     """Whether some purse counts money."""
+    straight: bool = False
+    """Whether it holds no budget and no bound on length: limits alone, or nothing."""
 
 
 def _rates(scope: str, names: tuple[str, ...], limits: Limits, own: bool) -> list[Rate]:
@@ -230,4 +232,5 @@ def resolve(policy: Policy, request: Request) -> Plan:
         ask_key=ask_key,
         route_key=key_of(request.upstream, request.model, request.credential),
         priced=any(not purse.of_tokens for purse in purses),
+        straight=not purses and tier.input_tokens_max is None and tier.output_tokens_max is None,
     )

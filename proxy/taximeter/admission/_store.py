@@ -163,9 +163,14 @@ class MemoryStore:
         tokens = spent.tokens if sent else 0
         if hold.parts:
             self.book.settle(hold, tokens, spent.pico if sent else 0)
-        if not taken:
-            return
-        self.rates.settle(plan.rates, need, tokens, 1 if sent else 0, now_ns)
+        if taken:
+            self.give_back(plan, need, tokens, 1 if sent else 0, now_ns)
+
+    def give_back(
+        self, plan: Plan, need: Need, tokens: int | None, requests: int, now_ns: int
+    ) -> None:
+        """Give back what `take` took: slots, and of rates what was not used (see `Rates`)."""
+        self.rates.settle(plan.rates, need, tokens, requests, now_ns)
         in_use = self._in_use
         for slot in plan.slots:
             count = in_use[slot.key] - 1

@@ -1,0 +1,133 @@
+"""The straight way: a call that nothing keeps goes in, is answered well, and goes out.
+
+Nearly every call meets nothing. No limit is reached, nobody waits before it, the breaker is closed,
+and its one attempt has a good answer. For such a call `arrive`, `heard` and `settle` come down to
+counting up and counting down again, and this does just that: the same counts, in two steps. It
+decides nothing by itself. Where anything at all is to be decided (a budget, a bound on length, a
+queue, a door that is shut, a store elsewhere) `enter` gives None and has taken nothing, and the
+call arrives as any other. A ticket from here is a ticket like any other, too: an attempt that came
+out in another way is told to `heard`, and its call to `settle`.
+
+A test takes calls both ways and holds every count of one against the other.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from taximeter.admission._breaker import State
+from taximeter.admission._need import Need
+from taximeter.admission._pressure import Level
+from taximeter.admission._store import MemoryStore
+from taximeter.admission._ticket import Step, Ticket
+
+if TYPE_CHECKING:
+    from taximeter.admission._attempts import Attempts
+    from taximeter.admission._plan import Plan
+    from taximeter.admission._pressure import Pressure
+    from taximeter.admission._routes import Routes
+    from taximeter.admission._store import Store
+    from taximeter.admission._words import Counters
+
+# Taken out of their classes once: to look into an Enum is a call of its own.
+_BREAKER_CLOSED, _PRESSURE_CLOSED = State.CLOSED, Level.CLOSED
+_GOING, _ENDED = Step.GOING, Step.ENDED
+
+
+class StraightWay:
+    """Takes calls in and out that nothing keeps."""
+
+    __slots__ = ("_attempts", "_counters", "_pressure", "_routes", "_store")
+
+    def __init__(
+        self,
+        routes: Routes,
+        store: Store,
+        counters: Counters,
+        pressure: Pressure,
+        attempts: Attempts,
+    ) -> None:
+        self._routes = routes
+        # A store elsewhere has to be asked, and asking is waiting.
+        self._store = store if isinstance(store, MemoryStore) else None
+        self._counters = counters
+        self._pressure = pressure
+        self._attempts = attempts
+
+    def enter(
+        self, plan: Plan, input_tokens: int, output_tokens_max: int | None, now_ns: int
+    ) -> Ticket | None:
+        """Let a call go at once; None if anything is to be decided about it.
+
+        The arguments are those of a `Request`.
+        """
+        route, store = self._routes.routes.get(plan.route_key), self._store
+        if (
+            route is None
+            or store is None
+            or not plan.straight
+            or self._pressure.level is _PRESSURE_CLOSED
+            or route.pool.queue.waiting
+        ):
+            return None
+        breaker, period = route.breaker, 0
+        if breaker is not None:
+            if breaker.state is not _BREAKER_CLOSED:
+                return None
+            period = breaker.period
+        guess = route.guess.tokens
+        output = guess if output_tokens_max is None else output_tokens_max
+        tokens = input_tokens + output
+        door = route.door
+        if door.short(tokens, now_ns) is not None:
+            return None
+        need = Need(input_tokens, tokens)
+        if plan.keys and store.take(plan, need, now_ns) is not None:
+            return None
+        door.enter(tokens, now_ns)
+        gate = door.gate
+        fair_cost = input_tokens + (output if output < guess else guess)
+        ticket = Ticket(plan, route, need, fair_cost, now_ns)
+        ticket.taken = True
+        ticket.step = _GOING
+        ticket.attempts = 1
+        ticket.attempt_ns = now_ns
+        ticket.load = gate.in_flight - gate.away
+        ticket.period = period
+        self._attempts.arrived(ticket, now_ns)
+        self._counters.admitted += 1
+        return ticket
+
+    def leave(
+        self, ticket: Ticket, tokens: int | None, output_tokens: int | None, now_ns: int
+    ) -> bool:
+        """Take in that a call that came in by `enter` had a good answer, and has ended.
+
+        Args:
+            ticket: what `enter` gave.
+            tokens: input and output together; None is unknown, and what was reserved is kept.
+            output_tokens: those of its output, where they are known.
+            now_ns: monotonic.
+
+        Gives whether calls wait: they are to be let go then (`Admission.follow`).
+        """
+        route, plan, started_ns = ticket.route, ticket.plan, ticket.attempt_ns
+        door, breaker, period = route.door, route.breaker, ticket.period
+        gate = door.gate
+        ticket.step, ticket.period, ticket.taken = _ENDED, None, False
+        gate.awaiting -= 1
+        if breaker is not None and period is not None:
+            breaker.succeeded(period, now_ns)
+        door.answered(started_ns, now_ns)
+        if gate.adaptive is not None:
+            gate.adaptive.answered(started_ns, now_ns, gate.in_flight, ticket.load)
+        self._counters.settled += 1
+        door.leave()
+        if output_tokens is not None:
+            route.guess.learn(output_tokens)
+        if plan.keys and self._store is not None:
+            self._store.give_back(plan, ticket.need, tokens, 1, now_ns)
+        for pool in self._routes.pools.values():  # noqa: SIM110 - a generator is slower to make
+            if pool.queue.waiting:
+                return True
+        return False
