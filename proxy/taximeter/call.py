@@ -387,14 +387,16 @@ class CallIds:
     def make(self, now_ns: int | None = None) -> str:
         """Make an id for a call accepted at `now_ns` (wall clock, nanoseconds)."""
         # 48 bits of milliseconds, then 12 bits of the fraction of a millisecond.
-        now = time.time_ns() if now_ns is None else now_ns
-        stamp = (now // 1_000_000 << 12) | ((now % 1_000_000) * 4096 // 1_000_000)
+        stamp = (time.time_ns() if now_ns is None else now_ns) * 4096 // 1_000_000
         if stamp <= self._last:
             stamp = self._last + 1
         self._last = stamp
         # Version 7 stands above the low 12 bits of the stamp, variant 10 above the random tail.
         tail = 0x8000_0000_0000_0000 | random.getrandbits(62)
-        return (
-            f"{stamp >> 28:08x}-{stamp >> 12 & 0xFFFF:04x}-7{stamp & 0xFFF:03x}"
-            f"-{tail >> 48:04x}-{tail & 0xFFFF_FFFF_FFFF:012x}"
+        return "%08x-%04x-7%03x-%04x-%012x" % (  # noqa: UP031 - half as long as an f-string takes
+            stamp >> 28,
+            stamp >> 12 & 0xFFFF,
+            stamp & 0xFFF,
+            tail >> 48,
+            tail & 0xFFFF_FFFF_FFFF,
         )

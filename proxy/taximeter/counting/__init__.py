@@ -9,12 +9,19 @@ written anywhere.
 
 from taximeter.counting._call import count_call
 from taximeter.counting._counter import Counter
-from taximeter.counting._job import BYTES_RULE, CountJob, TokenCount, tokens_from_bytes
+from taximeter.counting._job import (
+    BYTES_RULE,
+    COUNTABLE_APIS,
+    CountJob,
+    TokenCount,
+    tokens_from_bytes,
+)
 from taximeter.counting._text import TextCount, count_text
 from taximeter.counting._vocabulary import Vocabulary, VocabularyUnavailable
 
 __all__ = [
     "BYTES_RULE",
+    "COUNTABLE_APIS",
     "CountJob",
     "Counter",
     "TextCount",

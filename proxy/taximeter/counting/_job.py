@@ -9,6 +9,22 @@ from taximeter.dialects import Operation
 BYTES_RULE = "bytes/4"
 """Name of the rule of last resort: see `tokens_from_bytes`."""
 
+COUNTABLE_APIS = frozenset(
+    {
+        "chat_completions",
+        "completions",
+        "responses",
+        "embeddings",
+        "messages",
+        "generate_content",
+        "embed_content",
+        "ollama_chat",
+        "ollama_generate",
+        "ollama_embed",
+    }
+)
+"""Calls whose tokens are a matter of text."""
+
 LENGTH_BYTES = 4
 """A frame between the two processes is its length, big endian, and its bytes."""
 

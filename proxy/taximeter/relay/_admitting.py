@@ -16,10 +16,10 @@ from taximeter.call import Closed, Fact, Outcome, Stage
 from taximeter.counting import tokens_from_bytes
 from taximeter.relay._answering import Answering
 from taximeter.relay._errors import Refused
+from taximeter.relay._holder import wrong_with
 from taximeter.relay._standing import ADMITTING, ATTEMPTING
 
 if TYPE_CHECKING:
-    from taximeter.keys import VirtualKey
     from taximeter.relay._keeping import Keeper
 
 _now = time.monotonic_ns
@@ -35,10 +35,20 @@ class Admitting(Answering):
     def _admit(self) -> None:
         """The request is understood: ask for its turn."""
         self._go(ADMITTING)
-        holder = self._request.intake.holder
-        if holder is not None and not self._may(holder):
-            return
-        if self._request.intake.may_repeat and self._is_answered_before():
+        request = self._request
+        intake = request.intake
+        if intake.holder is not None:
+            refused = wrong_with(
+                intake.holder,
+                intake,
+                request.facts.model,
+                request.started_at_ns,
+                request.snapshot.settings,
+            )
+            if refused is not None:
+                self._refuse(refused)
+                return
+        if intake.may_repeat and self._is_answered_before():
             return
         asked, carried = self._asked(), self.worker.carried
         if carried.is_awaited and carried.holds(asked, lambda: self._arrive_late(asked)):
@@ -50,22 +60,6 @@ class Admitting(Answering):
         if not self._finishing:
             self._stages[_QUEUE] = _now() - self._started_ns - self._stages.get(Stage.RECEIVE, 0)
             self._guarded(lambda: self._arrive(asked))
-
-    def _may(self, holder: VirtualKey) -> bool:
-        """Tell whether the key may do this; refuse the call if not."""
-        request = self._request
-        if holder.is_expired(request.started_at_ns):
-            self._refuse(Refused("invalid_key", should_retry=False))
-        elif not request.operation.free and not holder.allows(
-            request.upstream.name, request.facts.model
-        ):
-            self._refuse(Refused("key_not_allowed", "model", should_retry=False))
-        elif holder.tier and not request.snapshot.settings.has_tier(holder.tier):
-            # A tier that has gone from the settings must not become no limits at all.
-            self._refuse(Refused("key_not_allowed", "configuration: its tier is gone"))
-        else:
-            return True
-        return False
 
     def _arrive(self, asked: Request) -> None:
         verdict = self.worker.admission.arrive(self, asked)

@@ -16,7 +16,9 @@ from taximeter.relay._heads import RequestHead
 from taximeter.relay._identity import Speaker
 
 if TYPE_CHECKING:
+    from taximeter.relay._intake import Intake
     from taximeter.relay._upstream import Upstream
+    from taximeter.settings import Settings
 
 CREDENTIAL_FIELDS = frozenset(
     (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"proxy-authorization")
@@ -46,6 +48,21 @@ def holder_of(
     if upstream.api_key is None:
         raise Refused("upstream_key_missing", upstream.name)
     return verdict.key
+
+
+def wrong_with(
+    holder: VirtualKey, intake: Intake, model: str | None, wall_ns: int, settings: Settings
+) -> Refused | None:
+    """Say why a key may not have what a call asks for; None if it may."""
+    if holder.is_expired(wall_ns):
+        return Refused("invalid_key", should_retry=False)
+    free = intake.route.operation.free
+    if not free and not holder.allows(intake.upstream.name, model):
+        return Refused("key_not_allowed", "model", should_retry=False)
+    if holder.tier and not settings.has_tier(holder.tier):
+        # A tier that has gone from the settings must not become no limits at all.
+        return Refused("key_not_allowed", "configuration: its tier is gone")
+    return None
 
 
 def may_borrow(keys: KeyStore | None) -> bool:

@@ -15,27 +15,11 @@ from __future__ import annotations
 import msgspec
 
 from taximeter.call import Fact, Outcome, Usage, UsageSource
-from taximeter.counting import CountJob
+from taximeter.counting import COUNTABLE_APIS, CountJob
 from taximeter.dialects import AnswerFacts
 from taximeter.relay._answer import Head
 from taximeter.relay._request import Request
 from taximeter.relay._tap import Tap
-
-COUNTABLE_APIS = frozenset(
-    {
-        "chat_completions",
-        "completions",
-        "responses",
-        "embeddings",
-        "messages",
-        "generate_content",
-        "embed_content",
-        "ollama_chat",
-        "ollama_generate",
-        "ollama_embed",
-    }
-)
-"""Calls whose tokens are a matter of text."""
 
 _WITHOUT_OUTPUT = frozenset({"embeddings", "embed_content", "ollama_embed"})
 # Taken out of their classes once: to look into an Enum is a call of its own.
