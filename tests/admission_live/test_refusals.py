@@ -18,6 +18,7 @@ import pytest
 
 from taximeter.admission import Level
 from taximeter.call import Closed, Outcome, Stage
+from taximeter.relay._exchange import Exchange
 from tests.relay.bench import Bench, Client, Line, bench
 from tests.relay.test_admission import Scripted, answer, ask, error
 
@@ -203,7 +204,7 @@ async def test_who_waits_when_we_go_down_is_told_at_once(tmp_path: Path) -> None
             await client.say(ask())
         await made.until(lambda: made.worker.admission.waiting == TIMES)
         for exchange in tuple(made.worker.exchanges):
-            if exchange.is_between_attempts:
+            if isinstance(exchange, Exchange) and exchange.is_between_attempts:
                 exchange.interrupt()
         answers = [await client.answer() for client in waiting]
         assert {status for status, _, _ in answers} == {503}

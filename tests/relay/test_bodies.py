@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from taximeter.relay._exchange import Exchange
 from tests.relay.bench import EVENTS, OK, Bench, Line, bench
 
 LONG = b"POST /v1/files HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=x\r\n"
@@ -55,6 +56,7 @@ async def test_an_upload_waits_for_a_slow_upstream(tmp_path: Path) -> None:
         client.writer.write(bytes(size))
         await asyncio.sleep(0.5)
         (exchange,) = made.worker.exchanges
+        assert isinstance(exchange, Exchange)
         transport = exchange._leg.transport
         assert transport is not None
         assert transport.get_write_buffer_size() < 2_000_000
@@ -256,7 +258,9 @@ async def test_a_client_that_stopped_reading_and_left_is_let_go_in_time(
         client = await made.client(receive_bytes_max=4096)
         await client.say(NEXT)
         await client.until(b"\r\n\r\n")
-        await made.until(lambda: any(e._paused_ns for e in made.worker.exchanges))
+        await made.until(
+            lambda: any(isinstance(e, Exchange) and e._paused_ns for e in made.worker.exchanges)
+        )
         client.leave()
         await made.until(lambda: not made.worker.exchanges)
         assert made.closed[0].outcome == "cancelled"

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from taximeter.call import Fact, Outcome
+from taximeter.relay._exchange import Exchange
 from tests.relay.bench import Bench, Client, Line, bench, fields_of, raw_upstream
 from tests.relay.test_admission import Scripted, answer, ask, error
 from tests.relay.test_replay import ALICE, KEY, STREAMED
@@ -327,7 +328,11 @@ async def test_a_drain_is_said_in_the_stream(tmp_path: Path) -> None:
     """L1: what waits when we go down is told so."""
     upstream = Busy()
     async with opened(tmp_path, upstream) as (made, client, _):
-        waiting = next(each for each in made.worker.exchanges if each.is_between_attempts)
+        waiting = next(
+            each
+            for each in made.worker.exchanges
+            if isinstance(each, Exchange) and each.is_between_attempts
+        )
         waiting.interrupt()
         assert said_by(await client.rest())["error"]["code"] == "draining"
         assert made.closed[-1].outcome is Outcome.INTERRUPTED

@@ -124,6 +124,10 @@ class AdmissionDriver:
         """Take in what a store elsewhere has said of a call."""
         self._carry_out(self.admission.answered(ticket, found, _now()))
 
+    def follow(self, ticket: Ticket) -> None:
+        """Let go who may, now that a call has ended that went the straight way."""
+        self._carry_out(self.admission.follow(ticket, _now()))
+
     def leave(self, ticket: Ticket) -> None:
         """Take out a call that waits no longer: its client is gone, or we are going."""
         if self._waiting.pop(ticket, None) is not None:

@@ -39,6 +39,8 @@ class Bookkeeper:
         self._sync_task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._complained_at = float("-inf")
+        self.keeps_at_once = not fail_closed and writer.sync_policy is not _ALWAYS
+        """Whether `write` neither makes anybody wait nor refuses: a record is kept, or counted."""
         self.records = 0
         self.refused = 0
         """Records the journal could not take."""
@@ -51,6 +53,7 @@ class Bookkeeper:
     def begin(self, writer: JournalWriter) -> None:
         """Write to a journal from now on, that could not be begun before."""
         before, self._writer = self._writer, writer
+        self.keeps_at_once = not self._fail_closed and writer.sync_policy is not _ALWAYS
         unrecorded = before.lost.calls if before.lost is not None else 0
         if unrecorded and writer.lost is not None:
             writer.lost.add(unrecorded)

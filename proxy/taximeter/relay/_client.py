@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING
 import httptools
 
 from taximeter.relay._errors import Refused
-from taximeter.relay._known import Cut, cut
+from taximeter.relay._exchange import Exchange
+from taximeter.relay._known import Cut, Usual, cut, usual_of
 from taximeter.relay._message import Message
+from taximeter.relay._plain_call import PlainCall
 from taximeter.relay._turns import Ahead, Turns
 
 if TYPE_CHECKING:
@@ -41,11 +43,13 @@ class ClientSide(Turns):
         "_body_left",
         "_fields",
         "_first_seen",
+        "_generation",
         "_head_bytes",
         "_parser",
         "_resumed",
         "_target",
         "_unmoved_bytes",
+        "_usual",
     )
 
     def __init__(self, worker: RelayWorker) -> None:
@@ -62,6 +66,9 @@ class ClientSide(Turns):
         """A request whose body a parser of its own is to find."""
         self._unmoved_bytes = 0
         """Bytes read since the last that were a body, or a head's or a message's end."""
+        self._usual: Usual | None = None
+        """The last head that was known, while its generation lasts."""
+        self._generation: object = None
 
     # == the transport's calls ================================================================
 
@@ -95,14 +102,36 @@ class ClientSide(Turns):
 
     def _take_known(self, data: bytes) -> bytes:
         """Begin the call whose head is known; give the bytes that are still to be parsed."""
-        head = cut(data)
-        if head is None:
-            return data
-        intake = self._worker.snapshot.heads.get(head.key)
-        if intake is None:
-            self._first_seen = head
-            return data
-        self._body_left = head.length
+        heads, usual = self._worker.snapshot.heads, self._usual
+        head = None
+        if usual is not None and self._generation is heads.young:
+            head = usual.cut(data)
+        if usual is not None and head is not None:
+            intake = usual.intake
+        else:
+            head = cut(data)
+            if head is None:
+                return data
+            found = heads.get(head.key)
+            if found is None:
+                self._first_seen = head
+                return data
+            intake = found
+            self._usual = usual_of(data, head, intake)
+            self._generation = heads.young
+        body_start, length = head.body_start, head.length
+        here = len(data) - body_start
+        if intake.is_plain and self._full_since is None and (here == length or not here):
+            call = self._exchange = PlainCall(self._worker, self, intake, head)
+            self.head_since = self.idle_since = None
+            if not here:
+                self._receiver, self._message, self._body_left = call, intake.message, length
+                call.await_body()
+                return b""
+            if call.begin(data[body_start:]):
+                return b""
+            self._exchange = None
+        self._body_left = length
         self._message = intake.message
         self.head_since = self.idle_since = None
         self._begin(intake.message, intake, head)
@@ -236,7 +265,7 @@ class ClientSide(Turns):
             self._parser = httptools.HttpRequestParser(self)
             return head + tail
         exchange = self._exchange
-        if exchange is not None and exchange.wants_tunnel:
+        if isinstance(exchange, Exchange) and exchange.wants_tunnel:
             exchange.ahead = tail
             self._stopped = self._body_paused = True
             self._pace_reading()

@@ -32,16 +32,17 @@ from taximeter.call import Outcome, Stage
 from taximeter.relay._errors import Refused
 from taximeter.relay._intake import PEEK_BYTES, Intake
 from taximeter.relay._opening import Opening
-from taximeter.relay._standing import ATTEMPTING, ENDED, RECEIVING, RELAYING
+from taximeter.relay._standing import ADMITTING, ATTEMPTING, ENDED, RECEIVING, RELAYING
 
 if TYPE_CHECKING:
     from taximeter.relay._known import Cut
+    from taximeter.relay._plain_call import PlainCall
 
 BODY_BYTES_PER_SECOND_MIN = 500
 """Bytes of a body that buy it a second more to come in: one that comes in drips is given up."""
 _NS_FOR_A_BODY_BYTE = 1_000_000_000 // BODY_BYTES_PER_SECOND_MIN
 _now = time.monotonic_ns
-_RECEIVE = Stage.RECEIVE
+_RECEIVE, _QUEUE, _CONNECT = Stage.RECEIVE, Stage.QUEUE, Stage.CONNECT
 
 
 class Exchange(Opening):
@@ -64,6 +65,33 @@ class Exchange(Opening):
                 self._begin(head)
         except Exception as error:
             self.fault(error)
+
+    def began_as(self, call: PlainCall) -> None:
+        """Go by when, and under which settings, it began as a plain call."""
+        self._started_ns = self.last_in_ns = self.last_out_ns = call.started_ns
+        self._request.started_at_ns, self._request.snapshot = call.started_at_ns, call.snapshot
+        self._leg.count_from(call.started_ns)
+
+    def take_over(self, call: PlainCall, body: bytes) -> None:
+        """Stand where a plain call stands, and go on from there."""
+        worker, request, stages, leg = self.worker, self._request, self._stages, self._leg
+        worker.exchanges.add(self)
+        self.call_id = request.call_id = call.call_id
+        request.take_head(call.intake, len(body), call.traceparent)
+        request.take(body)
+        request.read_body(whole=True)
+        stages[_RECEIVE] = call.decided_ns - call.started_ns
+        self._go(ADMITTING)
+        self._ticket = call.ticket
+        if call.connection is not None and call.side is not None:
+            stages[_QUEUE] = stages[_CONNECT] = 0
+            self._go(ATTEMPTING)
+            self._opened = request.take_opened(call.opened)
+            self.last_in_ns = call.sent_ns or call.decided_ns
+            leg.take_over(self, call)
+        if call.is_closed:
+            self._closed = self._delivery.begun = True
+            self.phase = ENDED
 
     def _begin(self, head: Cut | None) -> None:
         request, worker = self._request, self.worker

@@ -115,6 +115,11 @@ class HeadroomBook:
         self._looked_ns: dict[tuple[str, str], int] = {}
         self._said: dict[tuple[str, str], tuple[int, dict[str, _Pair]]] = {}
 
+    def is_due(self, upstream: str, model: str | None, now_ns: int) -> bool:
+        """Tell whether an answer's fields are to be looked at again."""
+        looked_ns = self._looked_ns.get((upstream, model or ""))
+        return looked_ns is None or now_ns - looked_ns >= LOOK_NS
+
     def hear(self, upstream: str, model: str | None, fields: Fields, now_ns: int) -> bool:
         """Take note of an answer's fields, unless the last look was just before: then False.
 
@@ -124,10 +129,9 @@ class HeadroomBook:
             fields: the answer's.
             now_ns: monotonic.
         """
-        key = (upstream, model or "")
-        looked_ns = self._looked_ns.get(key)
-        if looked_ns is not None and now_ns - looked_ns < LOOK_NS:
+        if not self.is_due(upstream, model, now_ns):
             return False
+        key = (upstream, model or "")
         _keep(self._looked_ns, key, now_ns)
         told = read_headroom(fields)
         if told:

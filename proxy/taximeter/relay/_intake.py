@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from taximeter.call import Opened
+from taximeter.counting import COUNTABLE_APIS
 from taximeter.relay._errors import Refused
 from taximeter.relay._heads import RequestHead, request_start
 from taximeter.relay._holder import (
@@ -29,6 +30,7 @@ from taximeter.relay._trace import parse_tracestate
 if TYPE_CHECKING:
     from taximeter.keys import KeyStore, VirtualKey
     from taximeter.relay._identity import IdentityHeaders
+    from taximeter.relay._known import Usual
     from taximeter.relay._message import Message
     from taximeter.relay._routing import Route, Routes
     from taximeter.relay._upstream import Upstream
@@ -57,6 +59,7 @@ class Intake:
         "idempotency_key",
         "is_chunked",
         "is_coded",
+        "is_plain",
         "is_repeatable",
         "is_text",
         "key_id",
@@ -74,6 +77,7 @@ class Intake:
         "upgrade",
         "upstream",
         "user_is_claimed",
+        "usual",
         "wait_ns_max",
         "wants_summary",
     )
@@ -166,6 +170,24 @@ class Intake:
             and self._traces_are_cut()
         )
         """Whether it says nothing that holds for one call only, beside its length and trace."""
+        operation = route.operation
+        self.is_plain = (
+            self.is_repeatable
+            and self.method == "POST"
+            and self.upgrade is None
+            and not self.is_coded
+            and not self.is_chunked
+            and not self._is_streamed
+            and not self.may_repeat
+            and not self.wants_summary
+            and operation.api in COUNTABLE_APIS
+            and not operation.free
+            and not operation.fetch
+            and not operation.stream
+        )
+        """Whether its calls can be plain ones (`_plain_call`), by all that a head tells."""
+        self.usual: Usual | None = None
+        """What a connection keeps of it; see `_known`."""
 
     def _take_credential(self, keys: KeyStore | None) -> None:
         """Find out what the request's credential is good for, and what goes upstream in its place.

@@ -30,6 +30,7 @@ KEPT_BYTES_MAX = 8 * 1024
 
 _LENGTH_FIELD = b"\r\nContent-Length: "
 _DIGITS_MAX = 9
+_ZERO = ord("0")
 _TRACE_FIELD = b"\r\ntraceparent: "
 _TRACE = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\r\n")
 _TRACE_BYTES = 55
@@ -39,9 +40,37 @@ class Cut(msgspec.Struct):
     """A head, cut into what must be equal and what may differ."""
 
     key: bytes
+    """What must be equal."""
     length: int
     traceparent: bytes | None
     body_start: int
+    length_start: int
+    length_stop: int
+    """Where the digits of the length stand."""
+
+
+class Usual(msgspec.Struct):
+    """A head without a trace, as it stands around the digits of its length.
+
+    A connection keeps the last one it had, and tells by it at a glance when it comes again: most
+    often that is the next time. It holds for one generation; then the head is looked up anew.
+    """
+
+    before: bytes
+    behind: bytes
+    intake: Intake
+
+    def cut(self, data: bytes) -> Cut | None:
+        """Cut the head that `data` begins with; None if it is not this one again."""
+        before, behind = self.before, self.behind
+        if not data.startswith(before):
+            return None
+        start = len(before)
+        stop = data.find(b"\r", start, start + _DIGITS_MAX + 1)
+        digits = data[start:stop]
+        if digits.isdigit() and data.startswith(behind, stop) and data[start] != _ZERO:
+            return Cut(b"", int(digits), None, stop + len(behind), start, stop)
+        return None
 
 
 def cut(data: bytes) -> Cut | None:
@@ -66,22 +95,37 @@ def cut(data: bytes) -> Cut | None:
             return None
         traceparent = key[at : at + _TRACE_BYTES]
         key = key[:at] + key[at + _TRACE_BYTES :]
-    return Cut(key, int(digits), traceparent, end + 4)
+    return Cut(key, int(digits), traceparent, end + 4, start, stop)
+
+
+def usual_of(data: bytes, head: Cut, intake: Intake) -> Usual | None:
+    """Give by what a connection tells a head when it comes again; None for one with a trace.
+
+    It is made once for each head, and shared by the connections that have it.
+    """
+    if head.traceparent is not None:
+        return None
+    usual = intake.usual
+    if usual is None:
+        behind = data[head.length_stop : head.body_start]
+        usual = intake.usual = Usual(data[: head.length_start], behind, intake)
+    return usual
 
 
 class KnownHeads:
     """What followed from the heads seen lately, in two generations."""
 
-    __slots__ = ("_began", "_old", "_young")
+    __slots__ = ("_began", "_old", "young")
 
     def __init__(self) -> None:
-        self._young: dict[bytes, Intake] = {}
+        self.young: dict[bytes, Intake] = {}
+        """The younger generation: another object as soon as a head must be looked up anew."""
         self._old: dict[bytes, Intake] = {}
         self._began = 0.0
 
     def get(self, key: bytes) -> Intake | None:
         """Give what followed from a head; None if it is not known."""
-        found = self._young.get(key)
+        found = self.young.get(key)
         if found is None:
             found = self._old.get(key)
             if found is not None:
@@ -90,9 +134,9 @@ class KnownHeads:
 
     def keep(self, key: bytes, intake: Intake) -> None:
         """Remember what followed from a head that llhttp has accepted."""
-        if len(self._young) >= HEADS_MAX:
+        if len(self.young) >= HEADS_MAX:
             self._age()
-        self._young[key] = intake
+        self.young[key] = intake
 
     def tick(self, now: float) -> None:
         """Begin a new generation when it is time; `now` is monotonic."""
@@ -102,7 +146,7 @@ class KnownHeads:
 
     def forget(self) -> None:
         """Forget all of them."""
-        self._old, self._young = {}, {}
+        self._old, self.young = {}, {}
 
     def _age(self) -> None:
-        self._old, self._young = self._young, {}
+        self._old, self.young = self.young, {}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from aiohttp.connector import Connection
 
     from taximeter.relay._aiohttp import UpstreamSide
+    from taximeter.relay._plain_call import PlainCall
 
 ONE_WRITE_BYTES_MAX = 64 * 1024
 """Bodies up to this length go upstream in one write with the head."""
@@ -102,6 +103,24 @@ class Leg:
         self.side.owner = owner
         self.connected_ns = self.started_ns
         return True
+
+    def count_from(self, origin_ns: int) -> None:
+        """Count times from here."""
+        self._origin_ns = origin_ns
+
+    def take_over(self, owner: LegOwner, call: PlainCall) -> None:
+        """Go on with the first attempt of a call that was sent as a plain one."""
+        self._upstream, self._connection, self.side = (
+            call.intake.upstream,
+            call.connection,
+            call.side,
+        )
+        self.number, self.reused = 1, True
+        self.started_ns = self.first_started_ns = self.connected_ns = call.decided_ns
+        self.sent_ns = call.sent_ns
+        self.parser = AnswerParser()
+        if self.side is not None:
+            self.side.owner = owner
 
     async def _connect(self, owner: LegOwner, upstream: Upstream) -> None:
         try:

@@ -224,6 +224,11 @@ class Request:
             self._opened = self._make_opened()
         return self._opened
 
+    def take_opened(self, opened: Opened) -> Opened:
+        """Go on with an open record that is written already; give it."""
+        self._opened = opened
+        return opened
+
     def _make_opened(self) -> Opened:
         if not self.routed:
             return Opened(
@@ -232,27 +237,15 @@ class Request:
                 method=self.message.method[:16].decode("ascii"),
                 trace_id=trace_id_of(self.call_id),
             )
-        facts = self.facts
-        changes: dict[str, object] = {
-            "call_id": self.call_id,
-            "started_at_ns": self.started_at_ns,
-            "model": facts.model,
-            "service_tier": facts.service_tier,
-            "stream": facts.stream,
-            "trace_id": trace_id_of(self.call_id),
-        }
-        if self.retry_of is not None:
-            changes["retry_of"] = self.retry_of
-        if self._user is not None:
-            changes["user"], changes["user_source"] = self._user, "body"
-        if self._traceparent is not None:
-            trace = parse_traceparent(self._traceparent)
-            if trace is not None:
-                changes["trace_id"] = trace.trace_id
-                changes["parent_span_id"] = trace.parent_span_id
-                changes["trace_flags"] = trace.flags
-                changes["trace_state"] = self.intake.trace_state
-        return replace(self.intake.opened, **changes)
+        return opened_of(
+            self.intake,
+            self.facts,
+            self.call_id,
+            self.started_at_ns,
+            self._user,
+            self._traceparent,
+            self.retry_of,
+        )
 
     def release(self) -> None:
         """Give back the memory the body took."""
@@ -260,3 +253,38 @@ class Request:
         self._taken = 0
         self._body = b""
         self._pieces = []
+
+
+def opened_of(
+    intake: Intake,
+    facts: RequestFacts,
+    call_id: str,
+    started_at_ns: int,
+    user: str | None,
+    traceparent: bytes | None,
+    retry_of: str | None = None,
+) -> Opened:
+    """Make a call's open record: what its head decides, and what the call itself says.
+
+    `user` is whom its body names, `traceparent` the field as it came.
+    """
+    changes: dict[str, object] = {
+        "call_id": call_id,
+        "started_at_ns": started_at_ns,
+        "model": facts.model,
+        "service_tier": facts.service_tier,
+        "stream": facts.stream,
+        "trace_id": trace_id_of(call_id),
+    }
+    if retry_of is not None:
+        changes["retry_of"] = retry_of
+    if user is not None:
+        changes["user"], changes["user_source"] = user, "body"
+    if traceparent is not None:
+        trace = parse_traceparent(traceparent)
+        if trace is not None:
+            changes["trace_id"] = trace.trace_id
+            changes["parent_span_id"] = trace.parent_span_id
+            changes["trace_flags"] = trace.flags
+            changes["trace_state"] = intake.trace_state
+    return replace(intake.opened, **changes)

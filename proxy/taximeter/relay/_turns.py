@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from taximeter.relay._intake import Intake
     from taximeter.relay._known import Cut
     from taximeter.relay._message import Message
+    from taximeter.relay._plain_call import PlainCall
     from taximeter.relay._worker import RelayWorker
 
 LINGER_SECONDS = 2.0
@@ -90,9 +91,9 @@ class Turns(asyncio.Protocol):
         """Some of a head is here, not all of it."""
         self._message: Message | None = None
         """The request whose body is being read."""
-        self._receiver: Exchange | Ahead | None = None
+        self._receiver: Exchange | PlainCall | Ahead | None = None
         """Who gets the body that is coming; None if nobody wants it any more."""
-        self._exchange: Exchange | None = None
+        self._exchange: Exchange | PlainCall | None = None
         self._waiting: deque[Ahead] = deque()
         self._body_paused = False
         """The call under way wants no more of its body for now."""
@@ -119,7 +120,15 @@ class Turns(asyncio.Protocol):
             exchange.client_paused()  # the answer before has not been taken yet
         exchange.begin(intake, head)
 
-    def exchange_ended(self, exchange: Course, keep_alive: bool) -> None:
+    def follow(self, call: PlainCall, exchange: Exchange) -> None:
+        """Take note that the call under way is an exchange from here on."""
+        self._exchange = exchange
+        if self._receiver is call:
+            self._receiver = exchange
+        if self._full_since is not None:
+            exchange.client_paused()
+
+    def exchange_ended(self, exchange: Course | PlainCall, keep_alive: bool) -> None:
         """The call under way is over; go on with the next, or end the connection."""
         if exchange is not self._exchange:
             return
@@ -153,7 +162,7 @@ class Turns(asyncio.Protocol):
         exchange = self._exchange
         if not is_coming:
             self._receiver = None
-        if exchange is not None:
+        if isinstance(exchange, Exchange):
             ahead.tell(exchange)
         self._pace_reading()
 

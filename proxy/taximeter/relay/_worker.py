@@ -32,6 +32,7 @@ from taximeter.relay._journal_start import Begun, JournalStart, NoJournal
 from taximeter.relay._kept_answers import KeptAnswers
 from taximeter.relay._known import KnownHeads
 from taximeter.relay._money import Money, PricesOnDemand, counts_money
+from taximeter.relay._plain_call import PLAIN_BYTES_MAX, PlainCall
 from taximeter.relay._policy import policy_of
 from taximeter.relay._pressure import look_at_pressure
 from taximeter.relay._purses import purses_of
@@ -65,6 +66,8 @@ class Snapshot:
     identity_headers: IdentityHeaders
     body_budget: ByteBudget
     heads: KnownHeads
+    plain_bytes_max: int
+    """Bodies of this length and more are not a plain call's."""
     prices: Money | None
     """None where no budget counts money."""
     prices_on_demand: PricesOnDemand
@@ -92,6 +95,9 @@ class Snapshot:
             identity_headers=headers,
             body_budget=ByteBudget(settings.relay.body_buffers_bytes_max),
             heads=KnownHeads(),
+            plain_bytes_max=min(
+                PLAIN_BYTES_MAX, settings.relay.body_buffer_bytes_max, settings.relay.tap_bytes_max
+            ),
             prices=Money(settings) if counts_money(settings, keys) else None,
             prices_on_demand=PricesOnDemand(settings),
         )
@@ -113,7 +119,8 @@ class RelayWorker:
         """Make it; `hash_key` reads the key for credentials, and may raise OSError for now."""
         self.loop = asyncio.get_running_loop()
         self.ids = CallIds()
-        self.exchanges: set[Exchange] = set()
+        self.exchanges: set[Exchange | PlainCall] = set()
+        """Calls under way."""
         self.tap_budget = ByteBudget(settings.relay.taps_bytes_max)
         self.outcomes: Tally[Outcome] = Tally()
         self.faults = 0

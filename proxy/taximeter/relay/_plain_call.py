@@ -1,0 +1,425 @@
+"""A plain call: the way of nearly every call that is no stream, in as few steps as it takes.
+
+Its head is known, its body comes in one read, with it or behind it, nothing is to be decided about
+its turn, a connection is idle, and the answer is a good one that comes in one read and says what it
+used. Such a call needs none of what an `Exchange` keeps for whatever may happen to a call. It goes
+upstream in `begin` and comes back in `upstream_bytes`; each writes the record that belongs there,
+in the order that the books hang on.
+
+What makes it safe to have this beside the other way is that it decides nothing. Wherever
+something is not as above, the call becomes an exchange that stands where this one stood
+(`_become_exchange`), and goes on from there as any other. Until `begin` has a ticket it has touched
+nothing, and just says no. From then on whatever happens but the plain answer is told to the
+exchange, which has the one set of rules for it: the client leaves, the upstream is lost, the time
+is over, the answer is an error, is compressed, comes in pieces, or does not say what it used.
+
+A test makes calls both ways, and holds the bytes and the records of one against the other's.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from taximeter.admission import Go
+from taximeter.call import Attempt, Closed, Outcome, Stage, UsageSource
+from taximeter.counting import tokens_from_bytes
+from taximeter.relay._exchange import Exchange
+from taximeter.relay._holder import wrong_with
+from taximeter.relay._plain_head import PlainHead, plain_head
+from taximeter.relay._request import opened_of
+
+if TYPE_CHECKING:
+    from aiohttp.connector import Connection
+
+    from taximeter.admission import Ticket
+    from taximeter.call import Opened, Usage
+    from taximeter.dialects import AnswerFacts, RequestFacts
+    from taximeter.relay._aiohttp import UpstreamSide
+    from taximeter.relay._errors import Refused
+    from taximeter.relay._intake import Intake
+    from taximeter.relay._known import Cut
+    from taximeter.relay._turns import Turns
+    from taximeter.relay._worker import RelayWorker
+
+PLAIN_BYTES_MAX = 64 * 1024
+"""Length of a body, either way, up to which a call is a plain one: it is written in one go."""
+
+_HEAD_BYTES_MAX = 8 * 1024
+"""Length up to which an answer's head is a plain one."""
+
+log = logging.getLogger("taximeter.relay")
+_now = time.monotonic_ns
+# Taken out of their classes once: to look into an Enum is a call of its own.
+_COMPLETED, _REPORTED = Outcome.COMPLETED, UsageSource.REPORTED
+_RECEIVE, _QUEUE, _CONNECT = Stage.RECEIVE, Stage.QUEUE, Stage.CONNECT
+_FIRST_BYTE, _STREAM, _SETTLE = Stage.FIRST_BYTE, Stage.STREAM, Stage.SETTLE
+_STREAMED = (b'"stream":true', b'"stream": true')
+"""Looked for before anything is read: that is cheap, and what is not plain is a stream mostly."""
+_ANSWER = (
+    b"HTTP/1.1 200 %b\r\n%bx-taximeter-call-id: %b\r\n"
+    b"Server-Timing: queue;dur=0.000, connect;dur=0.000, first_byte;dur=%d.%03d\r\n"
+    b"Content-Length: %d\r\n\r\n%b"
+)
+
+
+class PlainCall:
+    """One call under way that has been plain so far."""
+
+    __slots__ = (
+        "_awaited",
+        "_client",
+        "_worker",
+        "body",
+        "call_id",
+        "connection",
+        "decided_ns",
+        "facts",
+        "head",
+        "intake",
+        "is_closed",
+        "opened",
+        "sent_ns",
+        "side",
+        "snapshot",
+        "started_at_ns",
+        "started_ns",
+        "ticket",
+        "traceparent",
+        "user",
+    )
+
+    call_id: str
+    facts: RequestFacts
+    opened: Opened
+    started_at_ns: int
+    decided_ns: int
+
+    def __init__(self, worker: RelayWorker, client: Turns, intake: Intake, head: Cut) -> None:
+        self._worker = worker
+        self._client = client
+        self.intake = intake
+        self.head = head
+        self.traceparent = head.traceparent
+        self.snapshot = worker.snapshot
+        """The settings it began under."""
+        self.body = b""
+        """Its request's body, while the worker's budget holds room for it."""
+        self.user: str | None = None
+        """Whom its body names."""
+        self.ticket: Ticket | None = None
+        self.connection: Connection | None = None
+        self.side: UpstreamSide | None = None
+        self.started_ns = 0
+        self.sent_ns: int | None = None
+        self._awaited = b""
+        self.is_closed = False
+        """Whether its close record is written."""
+
+    # -- its body, where it comes in a read of its own ---------------------------------------
+
+    def await_body(self) -> None:
+        """Begin with the head alone: the next read may bring the body, and nothing else."""
+        self.started_at_ns, self.started_ns = time.time_ns(), _now()
+        self._worker.exchanges.add(self)
+
+    def body_received(self, data: bytes) -> None:
+        """Its body has come; in pieces it is not plain."""
+        if len(data) == self.head.length:
+            self._awaited = data
+        else:
+            self._become_exchange().body_received(data)
+
+    def body_complete(self) -> None:
+        """All of it has come."""
+        body, self._awaited = self._awaited, b""
+        if not self.begin(body):
+            exchange = self._become_exchange()
+            exchange.body_received(body)
+            exchange.body_complete()
+
+    def body_broken(self, refused: Refused) -> None:
+        """See `Exchange`."""
+        self._become_exchange().body_broken(refused)
+
+    # -- to the upstream --------------------------------------------------------------------
+
+    def begin(self, body: bytes) -> bool:
+        """Go upstream; False if the call is not plain, and nothing has been done for it yet."""
+        worker, snapshot, size = self._worker, self.snapshot, len(body)
+        if (
+            size >= snapshot.plain_bytes_max
+            or not worker.books.keeps_at_once
+            or body.find(_STREAMED[0]) >= 0
+            or body.find(_STREAMED[1]) >= 0
+            or not snapshot.body_budget.try_take(size)
+        ):
+            return False
+        self.body = body
+        if not self.started_ns:
+            self.started_at_ns, self.started_ns = time.time_ns(), _now()
+        try:
+            ticket = self._enter(body, size)
+        except Exception as fault:  # the usual way meets it again, and ends the call well
+            log.error("A call met a fault of ours.", exc_info=fault)
+            ticket = None
+        if ticket is None:
+            self._free_body()
+            return False
+        self.ticket = ticket
+        self.call_id = worker.ids.make(self.started_at_ns)
+        worker.exchanges.add(self)
+        try:
+            self._send(ticket, body)
+        except Exception as fault:
+            self._become_exchange().fault(fault)
+        return True
+
+    def _enter(self, body: bytes, size: int) -> Ticket | None:
+        """Get the call its turn; None if it does not have it at once, or is nothing plain."""
+        intake = self.intake
+        route, known, holder = intake.route, intake.opened, intake.holder
+        self.facts = facts = route.dialect.read_request(
+            route.operation, route.path, route.query, intake.content_type, body, True
+        )
+        if facts.stream or facts.batch:
+            return None
+        if holder is not None and wrong_with(
+            holder, intake, facts.model, self.started_at_ns, self.snapshot.settings
+        ):
+            return None
+        if facts.user is not None:
+            self.user = intake.speaker.user_of_body(facts.user)
+        output = facts.output_tokens_max
+        if output is not None and facts.answers > 1:
+            output *= facts.answers
+        admission = self._worker.admission.admission
+        plan = admission.plan(
+            known.upstream or "",
+            facts.model or "",
+            self.user or known.user or "",
+            known.team or "",
+            intake.key_id,
+            intake.tier,
+            intake.user_is_claimed,
+            "" if intake.credential_line else known.key_hash or "",
+        )
+        self.decided_ns = now = _now()
+        tokens = tokens_from_bytes(size) if intake.is_text else 0
+        return admission.straight.enter(plan, tokens, output, now)
+
+    def _send(self, ticket: Ticket, body: bytes) -> None:
+        intake = self.intake
+        upstream = intake.upstream
+        self.opened = opened = opened_of(
+            intake, self.facts, self.call_id, self.started_at_ns, self.user, self.traceparent
+        )
+        idle = upstream.take_idle()
+        if idle is None:
+            self._become_exchange().admitted(Go(ticket))
+            return
+        self.connection, self.side = idle
+        side = self.side
+        side.owner = self
+        self._worker.books.write(opened)
+        head, spans = intake.start(uncoded=False), upstream.spans
+        if spans is not None:
+            head += spans.traceparent(opened, 1)
+        transport = side.transport
+        assert transport is not None  # `take_idle` gives none without
+        transport.write(b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body))
+        self.sent_ns = _now()
+
+    # -- back to the client -----------------------------------------------------------------
+
+    def upstream_bytes(self, data: bytes) -> None:
+        """Bytes of the answer have come: pass it on if it is a plain one."""
+        now = _now()
+        try:
+            found = self._read(data, now)
+        except Exception:  # the exchange meets it again, and says what it was
+            found = None
+        if found is None:
+            self._become_exchange().upstream_bytes(data)
+            return
+        try:
+            self._end(*found, now)
+        except Exception as fault:
+            self._become_exchange().fault(fault)
+
+    def _read(self, data: bytes, now: int) -> tuple[PlainHead, bytes, AnswerFacts] | None:
+        """Read an answer; None if it is not plain. Nothing follows from it yet."""
+        worker, route = self._worker, self.intake.route
+        begin = data.find(b"\r\n\r\n", 0, _HEAD_BYTES_MAX) + 4
+        head = plain_head(data[:begin])
+        if head is None:
+            return None
+        body = data[begin:]
+        size = len(body)
+        if (
+            head.length != size
+            or size >= self.snapshot.plain_bytes_max
+            or worker.draining
+            or worker.headroom.is_due(route.upstream.name, self.opened.model, now)
+        ):
+            return None
+        answer = route.dialect.read_answer(
+            route.operation, route.upstream.provider, 200, "application/json", body, None
+        )
+        if answer.usage is None or answer.error is not None or answer.deferred or answer.clamped:
+            return None
+        return head, body, answer
+
+    def _end(self, head: PlainHead, body: bytes, answer: AnswerFacts, answered_ns: int) -> None:
+        """Book the call, and give the client its answer."""
+        worker, client, origin = self._worker, self._client, self.started_ns
+        decided_ns, sent_ns = self.decided_ns, self.sent_ns or answered_ns
+        begun, size = decided_ns - origin, len(body)
+        ended_ns = _now()
+        record = Closed(
+            opened=self.opened,
+            outcome=_COMPLETED,
+            status=200,
+            stages={
+                _RECEIVE: begun,
+                _QUEUE: 0,
+                _CONNECT: 0,
+                _FIRST_BYTE: answered_ns - decided_ns,
+                _STREAM: ended_ns - answered_ns,
+                _SETTLE: _now() - ended_ns,
+            },
+            attempts=[
+                Attempt(
+                    number=1,
+                    upstream=self.intake.upstream.name,
+                    started_ns=begun,
+                    connected_ns=begun,
+                    sent_ns=sent_ns - origin,
+                    first_byte_ns=answered_ns - origin,
+                    ended_ns=ended_ns - origin,
+                    reused=True,
+                    status=200,
+                )
+            ],
+            response_id=answer.response_id,
+            response_model=answer.response_model,
+            service_tier=answer.service_tier,
+            price_variant=answer.price_variant,
+            finish_reason=answer.finish_reason,
+            usage=answer.usage,
+            usage_source=_REPORTED,
+            raw_usage=answer.raw_usage,
+            request_bytes=len(self.body),
+            response_bytes=size,
+        )
+        self.is_closed = True
+        worker.outcomes[_COMPLETED] += 1
+        worker.books.write(record)
+        transport, waited_us = client.transport, (answered_ns - decided_ns) // 1000
+        if transport is not None:
+            transport.write(
+                _ANSWER
+                % (
+                    head.reason,
+                    head.lines,
+                    self.call_id.encode(),
+                    waited_us // 1000,
+                    waited_us % 1000,
+                    size,
+                    body,
+                )
+            )
+        self._let_go(answer.usage, ended_ns)
+        client.exchange_ended(self, True)
+
+    def _let_go(self, usage: Usage | None, now: int) -> None:
+        """Give back all that the call held."""
+        worker, connection, side, ticket = self._worker, self.connection, self.side, self.ticket
+        self.connection = self.side = self.ticket = None
+        if connection is not None and side is not None:
+            side.owner = None
+            self.intake.upstream.keep(connection, side)
+        self._free_body()
+        worker.exchanges.discard(self)
+        if ticket is None or usage is None:
+            return
+        inputs, outputs, tokens = usage.input_tokens, usage.output_tokens, None
+        if inputs is not None or outputs is not None:
+            tokens = (inputs or 0) + (outputs or 0)
+        if worker.admission.admission.straight.leave(ticket, tokens, outputs, now):
+            worker.admission.follow(ticket)
+
+    def _free_body(self) -> None:
+        body, self.body = self.body, b""
+        self.snapshot.body_budget.give_back(len(body))
+
+    # -- whatever else happens ----------------------------------------------------------------
+
+    def _become_exchange(self) -> Exchange:
+        """Go on as a call like any other, from where this one stands."""
+        body = self.body
+        self._free_body()  # the exchange takes room for it by itself
+        exchange = Exchange(self._worker, self._client, self.intake.message)
+        exchange.began_as(self)
+        self._worker.exchanges.discard(self)
+        self._client.follow(self, exchange)
+        if self.ticket is None and not self.is_closed:
+            exchange.begin(self.intake, self.head)
+        else:
+            exchange.take_over(self, body)
+        return exchange
+
+    def upstream_lost(self, clean: bool) -> None:
+        """See `Exchange`."""
+        self._become_exchange().upstream_lost(clean)
+
+    def upstream_paused(self) -> None:
+        """See `Exchange`."""
+        self._become_exchange().upstream_paused()
+
+    def upstream_resumed(self) -> None:
+        """See `Exchange`."""
+        self._become_exchange().upstream_resumed()
+
+    def client_lost(self) -> None:
+        """See `Exchange`."""
+        self._become_exchange().client_lost()
+
+    def client_paused(self) -> None:
+        """See `Exchange`."""
+        self._become_exchange().client_paused()
+
+    def client_resumed(self) -> None:
+        """See `Exchange`."""
+        self._become_exchange().client_resumed()
+
+    def tunnel_bytes(self, data: bytes) -> None:
+        """See `Exchange`: there is no tunnel here."""
+
+    def interrupt(self) -> None:
+        """See `Exchange`."""
+        self._become_exchange().interrupt()
+
+    def tick(self, now: int) -> None:
+        """Look after the deadline of the answer's first byte; a body that is late is not plain."""
+        sent_ns, seconds = self.sent_ns, self.intake.upstream.settings.timeouts.first_byte_seconds
+        if sent_ns is None or now - sent_ns > seconds * 1e9:
+            self._become_exchange().tick(now)
+
+    # -- for whoever looks --------------------------------------------------------------------
+
+    @property
+    def upstream_name(self) -> str:
+        """Whose call it is."""
+        return self.intake.upstream.name
+
+    @property
+    def tier_in_use(self) -> str | None:
+        """The tier that it goes by."""
+        return None if self.ticket is None else self.ticket.plan.tier_name
+
+    @property
+    def age_ns(self) -> int:
+        """Time since it came."""
+        return _now() - self.started_ns
