@@ -252,10 +252,6 @@ class Admission:
                 return self._entrance.pump(ticket.keys, now_ns)
         return []
 
-    def follow(self, ticket: Ticket, now_ns: int) -> list[Effect]:
-        """Let go who may, now that a call has ended that went the straight way."""
-        return self._entrance.pump(ticket.keys, now_ns)
-
     def leave(self, ticket: Ticket, now_ns: int) -> list[Effect]:
         """Take out a call that waits and need not any longer: its client is gone."""
         if ticket.step is not Step.WAITING:

@@ -6,7 +6,8 @@ counting up and counting down again, and this does just that: the same counts, i
 decides nothing by itself. Where anything at all is to be decided (a budget, a bound on length, a
 queue, a door that is shut, a store elsewhere) `enter` gives None and has taken nothing, and the
 call arrives as any other. A ticket from here is a ticket like any other, too: an attempt that came
-out in another way is told to `heard`, and its call to `settle`.
+out in another way is told to `heard`, and its call to `settle`. So is one that ends while calls
+wait: who goes when its answer is there, and who when its place is, is decided there.
 
 A test takes calls both ways and holds every count of one against the other.
 """
@@ -103,14 +104,17 @@ class StraightWay:
     ) -> bool:
         """Take in that a call that came in by `enter` had a good answer, and has ended.
 
+        Gives False, and has done nothing, while calls wait: tell `heard` and `settle`.
+
         Args:
             ticket: what `enter` gave.
             tokens: input and output together; None is unknown, and what was reserved is kept.
             output_tokens: those of its output, where they are known.
             now_ns: monotonic.
-
-        Gives whether calls wait: they are to be let go then (`Admission.follow`).
         """
+        for pool in self._routes.pools.values():
+            if pool.queue.waiting:
+                return False
         route, plan, started_ns = ticket.route, ticket.plan, ticket.attempt_ns
         door, breaker, period = route.door, route.breaker, ticket.period
         gate = door.gate
@@ -127,7 +131,4 @@ class StraightWay:
             route.guess.learn(output_tokens)
         if plan.keys and self._store is not None:
             self._store.give_back(plan, ticket.need, tokens, 1, now_ns)
-        for pool in self._routes.pools.values():  # noqa: SIM110 - a generator is slower to make
-            if pool.queue.waiting:
-                return True
-        return False
+        return True

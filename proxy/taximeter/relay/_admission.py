@@ -124,9 +124,13 @@ class AdmissionDriver:
         """Take in what a store elsewhere has said of a call."""
         self._carry_out(self.admission.answered(ticket, found, _now()))
 
-    def follow(self, ticket: Ticket) -> None:
-        """Let go who may, now that a call has ended that went the straight way."""
-        self._carry_out(self.admission.follow(ticket, _now()))
+    def leave_straight(
+        self, ticket: Ticket, tokens: int | None, output_tokens: int | None, now: int
+    ) -> None:
+        """Take in that a call that went in the straight way had a good answer, and has ended."""
+        if not self.admission.straight.leave(ticket, tokens, output_tokens, now):
+            self.heard(ticket, Answer(status=200))
+            self.settle(ticket, Spent(tokens=tokens, output_tokens=output_tokens))
 
     def leave(self, ticket: Ticket) -> None:
         """Take out a call that waits no longer: its client is gone, or we are going."""

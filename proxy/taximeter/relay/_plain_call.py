@@ -347,8 +347,7 @@ class PlainCall:
         inputs, outputs, tokens = usage.input_tokens, usage.output_tokens, None
         if inputs is not None or outputs is not None:
             tokens = (inputs or 0) + (outputs or 0)
-        if worker.admission.admission.straight.leave(ticket, tokens, outputs, now):
-            worker.admission.follow(ticket)
+        worker.admission.leave_straight(ticket, tokens, outputs, now)
 
     def _free_body(self) -> None:
         body, self.body = self.body, b""
