@@ -80,13 +80,16 @@ class StraightWay:
         output = guess if output_tokens_max is None else output_tokens_max
         tokens = input_tokens + output
         door = route.door
+        gate = door.gate
+        adaptive = gate.adaptive
+        if adaptive is not None and gate.in_flight >= adaptive.limit:
+            return None  # Whether the limit is to be stretched (see `Gate`) is asked once a call.
         if door.short(tokens, now_ns) is not None:
             return None
         need = Need(input_tokens, tokens)
         if plan.keys and store.take(plan, need, now_ns) is not None:
             return None
         door.enter(tokens, now_ns)
-        gate = door.gate
         fair_cost = input_tokens + (output if output < guess else guess)
         ticket = Ticket(plan, route, need, fair_cost, now_ns)
         ticket.taken = True
