@@ -195,6 +195,23 @@ MUTATIONS = (
         "tests/admission/test_admission.py::test_o5_whatever_happens_everything_is_given_back_once",
     ),
     Mutation(
+        "a place that a straight call keeps",
+        "O5",
+        "admission._straight",
+        "        if plan.keys and self._store is not None:\n",
+        "        if plan.purses and self._store is not None:\n",
+        "tests/admission/test_straight.py::test_o5_a_call_that_nothing_keeps_goes_straight",
+    ),
+    Mutation(
+        "a straight call that passes those who wait",
+        "O1",
+        "admission._straight",
+        "            or route.pool.queue.waiting\n",
+        "",
+        "tests/admission/test_straight.py::"
+        "test_o5_a_call_that_something_keeps_is_left_as_it_was[somebody waits]",
+    ),
+    Mutation(
         "a slot given back with the head",
         "O7",
         "relay._answering",
