@@ -107,7 +107,8 @@ class StraightWay:
     ) -> bool:
         """Take in that a call that came in by `enter` had a good answer, and has ended.
 
-        Gives False, and has done nothing, while calls wait: tell `heard` and `settle`.
+        Gives False, and has done nothing, while calls wait, or if it has been told of already: tell
+        `heard` and `settle`, as for any other.
 
         Args:
             ticket: what `enter` gave.
@@ -115,15 +116,18 @@ class StraightWay:
             output_tokens: those of its output, where they are known.
             now_ns: monotonic.
         """
+        period = ticket.period
+        if period is None:
+            return False
         for pool in self._routes.pools.values():
             if pool.queue.waiting:
                 return False
         route, plan, started_ns = ticket.route, ticket.plan, ticket.attempt_ns
-        door, breaker, period = route.door, route.breaker, ticket.period
+        door, breaker = route.door, route.breaker
         gate = door.gate
         ticket.step, ticket.period, ticket.taken = _ENDED, None, False
         gate.awaiting -= 1
-        if breaker is not None and period is not None:
+        if breaker is not None:
             breaker.succeeded(period, now_ns)
         door.answered(started_ns, now_ns)
         if gate.adaptive is not None:
