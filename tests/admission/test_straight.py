@@ -487,12 +487,12 @@ def held(seconds: float = 0.0) -> Rig:
     return rig
 
 
-def told() -> Rig:
-    """The upstream has said that nothing is left."""
+def told(remaining: int = 0) -> Rig:
+    """The upstream has said that so many requests are left."""
     rig = used()
     headers = {
         "x-ratelimit-limit-requests": "10",
-        "x-ratelimit-remaining-requests": "0",
+        "x-ratelimit-remaining-requests": str(remaining),
         "x-ratelimit-reset-requests": "60s",
     }
     rig.hear(rig.go(), 200, headers=headers)
@@ -576,17 +576,76 @@ def roomy() -> Rig:
     return rig
 
 
-def test_o5_a_call_that_nothing_keeps_goes_straight() -> None:
-    """O5: limits that have room keep no call, and have all that it took back when it has ended."""
-    usual, other = roomy(), roomy()
+def recovered() -> Rig:
+    """The breaker has opened, and has closed again."""
+    rig = tripped(2)
+    for _ in range(2):
+        ticket = rig.go()
+        rig.hear(ticket, 200)
+        rig.settle(ticket)
+    return rig
+
+
+def away() -> Rig:
+    """One call is between two attempts, and one is at the upstream."""
+    rig = used(Upstream(adaptive=Adaptive(initial=9)))
+    rig.hear(rig.go(), 500)
+    rig.go()
+    return rig
+
+
+def opening() -> Rig:
+    """The upstream has asked to wait; three calls may be under way by now, and one is."""
+    rig = used()
+    tickets = [rig.go() for _ in range(6)]
+    rig.hear(tickets[0], 429, headers={"retry-after": "1"}, replayable=False)
+    for ticket in tickets[1:]:
+        rig.settle(ticket)
+    rig.tick(1.5)
+    return rig
+
+
+GOING: Final[dict[str, Callable[[], Rig]]] = {
+    "no limits": used,
+    "limits with room": roomy,
+    "a breaker that has closed again": recovered,
+    "a call between two attempts": away,
+    "a door that opens by and by": opening,
+    "a ceiling with room": lambda: told(remaining=5),
+}
+
+
+@pytest.mark.parametrize("make", GOING.values(), ids=GOING.keys())
+def test_o5_a_call_that_nothing_keeps_goes_straight(make: Callable[[], Rig]) -> None:
+    """O5: what has room keeps no call, and has all that it took back when it has ended."""
+    usual, other = make(), make()
     ticket = enter(other)
     assert ticket is not None
     twin = usual.go()
     assert all_of(other.admission, ticket) == all_of(usual.admission, twin)
-    assert other.admission.straight.leave(ticket, 20, 10, other.now_ns)
+    for each in (usual, other):
+        each.tick(0.02)
+    assert other.admission.straight.leave(ticket, 15, 5, other.now_ns)
     usual.hear(twin, 200)
-    assert usual.settle(twin) == []
+    assert usual.settle(twin, Spent(tokens=15, output_tokens=5)) == []
     assert all_of(other.admission, ticket) == all_of(usual.admission, twin)
+
+
+@pytest.mark.parametrize("is_heard", [False, True])
+def test_o5_a_straight_call_gives_back_once(is_heard: bool) -> None:
+    """O5: `leave` does nothing for a call that has ended, or whose answer was told to `heard`."""
+    rig = roomy()
+    ticket = enter(rig)
+    assert ticket is not None
+    if is_heard:
+        rig.hear(ticket, 200)
+    else:
+        assert rig.admission.straight.leave(ticket, 20, 10, rig.now_ns)
+    before = all_of(rig.admission, ticket)
+    assert not rig.admission.straight.leave(ticket, 20, 10, rig.now_ns)
+    assert all_of(rig.admission, ticket) == before
+    rig.settle(ticket)
+    assert rig.admission.counters.settled == 2
 
 
 @pytest.mark.parametrize("where", ["up", "another"])

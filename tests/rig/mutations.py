@@ -200,7 +200,8 @@ MUTATIONS = (
         "admission._straight",
         "        if plan.keys and self._store is not None:\n",
         "        if plan.purses and self._store is not None:\n",
-        "tests/admission/test_straight.py::test_o5_a_call_that_nothing_keeps_goes_straight",
+        "tests/admission/test_straight.py::"
+        "test_o5_a_call_that_nothing_keeps_goes_straight[limits with room]",
     ),
     Mutation(
         "a straight call that passes those who wait",
