@@ -52,5 +52,7 @@ async def test_o7_the_end_of_a_straight_call_is_the_next_one_s_turn(others: int)
     assert len(went) == driver.admission.counters.admitted - 2 == min(1, others)
     assert all(isinstance(go, Go) for go in went)
     assert admission.counters.settled == 2
+    (breaker,) = admission.breakers().values()
+    assert breaker._calls == 2  # good answers, both
     assert driver.waiting == max(0, others - 1)
     driver.close()

@@ -200,7 +200,7 @@ MUTATIONS = (
         "admission._straight",
         "        if plan.keys and self._store is not None:\n",
         "        if plan.purses and self._store is not None:\n",
-        "tests/admission/test_straight.py::"
+        "tests/admission/test_straight_cases.py::"
         "test_o5_a_call_that_nothing_keeps_goes_straight[limits with room]",
     ),
     Mutation(
@@ -209,7 +209,7 @@ MUTATIONS = (
         "admission._straight",
         "            or route.pool.queue.waiting\n",
         "",
-        "tests/admission/test_straight.py::"
+        "tests/admission/test_straight_cases.py::"
         "test_o5_a_call_that_something_keeps_is_left_as_it_was[somebody waits]",
     ),
     Mutation(
