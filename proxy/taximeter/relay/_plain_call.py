@@ -386,8 +386,9 @@ class PlainCall:
         self._become_exchange().client_lost()
 
     def client_paused(self) -> None:
-        """See `Exchange`."""
-        self._become_exchange().client_paused()
+        """See `Exchange`. It may be the answer itself that fills the buffer: that is no matter."""
+        if not self.is_closed:
+            self._become_exchange().client_paused()
 
     def client_resumed(self) -> None:
         """See `Exchange`."""
