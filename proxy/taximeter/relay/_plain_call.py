@@ -228,8 +228,9 @@ class PlainCall:
             head += spans.traceparent(opened, 1)
         transport = side.transport
         assert transport is not None  # `take_idle` gives none without
-        transport.write(b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body))
+        # Before it is written: to write may fill the buffer, and it is an exchange from there on.
         self.sent_ns = _now()
+        transport.write(b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body))
 
     # -- back to the client -----------------------------------------------------------------
 
