@@ -1,0 +1,279 @@
+"""A plain call and what happens around it: its client, its worker, its settings, its limits."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+
+from taximeter.relay._client import ClientSide
+from tests.relay.two_ways import (
+    HANG_UP,
+    PAUSE,
+    RESET,
+    SAID,
+    Scene,
+    Stage,
+    ask,
+    good,
+    in_turn,
+    same_both_ways,
+)
+
+TRACE = "traceparent: 00-{:032x}-00f067aa0ba902b7-01"
+LONG = good({**SAID, "filler": "a" * 60_000})
+
+
+def the_client(stage: Stage) -> ClientSide:
+    """Give the worker's side of the one client there is."""
+    (side,) = stage.made.worker.clients
+    return side
+
+
+async def known(stage: Stage) -> None:
+    """Have the scene's request known, and an idle connection upstream."""
+    client = await stage.client()
+    await client.say(ask())
+    await client.answer()
+
+
+async def split_everywhere(stage: Stage) -> None:
+    """Ask as often as an answer has places to be cut at."""
+    client = await stage.client()
+    for _ in range(len(good()) + 2):
+        await client.say(ask())
+        await client.answer()
+
+
+async def leaves_before(stage: Stage) -> None:
+    """The client leaves before the answer."""
+    await known(stage)
+    await stage.clients[0].say(ask())
+    await stage.asked(2)
+    stage.clients[0].leave()
+    await asyncio.sleep(0.02)
+    stage.upstream.go_on.set()
+    await stage.closed(2)
+    await in_turn(ask())(stage)
+
+
+async def asks_ahead(stage: Stage) -> None:
+    """The client sends two further requests while one is under way, in pieces."""
+    await known(stage)
+    client = stage.clients[0]
+    await client.say(ask("second"))
+    await stage.asked(2)
+    await client.say(ask("third") + ask("fourth")[:20])
+    await asyncio.sleep(0.01)
+    stage.upstream.go_on.set()
+    await client.say(ask("fourth")[20:])
+    for _ in range(3):
+        await client.answer()
+    await in_turn(ask("fifth"))(stage)
+
+
+async def three_in_one_read(stage: Stage) -> None:
+    """The client sends three requests at once, and one when all are answered."""
+    await known(stage)
+    client = stage.clients[0]
+    await client.say(ask("a") + ask("bb") + ask("ccc"))
+    for _ in range(3):
+        await client.answer()
+    await client.say(ask("dddd"))
+    await client.answer()
+
+
+async def nonsense_behind(stage: Stage) -> None:
+    """What the client sends behind its request is no HTTP."""
+    await known(stage)
+    client = stage.clients[0]
+    await client.say(ask("second"))
+    await stage.asked(2)
+    await client.say(b"\0\1\2 nonsense\r\n\r\n")
+    await asyncio.sleep(0.01)
+    stage.upstream.go_on.set()
+    await client.rest()
+
+
+async def in_pieces(stage: Stage) -> None:
+    """A known head whose body comes in several reads."""
+    await known(stage)
+    client = stage.clients[0]
+    whole = ask("a text of some length")
+    for place in (10, len(whole) - 30, len(whole) - 1):
+        await client.say(whole[:place])
+        await asyncio.sleep(0.01)
+        await client.say(whole[place:])
+        await client.answer()
+    await client.say(whole)
+    await client.answer()
+
+
+async def other_heads(stage: Stage) -> None:
+    """One connection whose requests come with several heads in turn."""
+    client = await stage.client()
+    for number in range(12):
+        user = f"x-taximeter-user: u{number % 3}"
+        await client.say(ask("x" * number * 97, user, user="in the body" if number % 2 else None))
+        await client.answer()
+
+
+async def traced(stage: Stage) -> None:
+    """One connection whose requests come with a trace of their own, or none."""
+    client = await stage.client()
+    for number in range(1, 9):
+        await client.say(ask("hi", *([TRACE.format(number)] if number % 3 else [])))
+        await client.answer()
+
+
+async def does_not_read(stage: Stage) -> None:
+    """A client that takes no answer for a while: our buffer for it comes to its bound."""
+    client = await stage.made.client(receive_bytes_max=4096)
+    stage.clients.append(client)
+    await client.say(ask())
+    await client.answer()
+    transport = the_client(stage).transport
+    assert transport is not None
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    for number in (2, 3):
+        await client.say(ask())
+        await stage.asked(number)
+        await stage.made.until(lambda n=number: len(stage.made.closed) == n)  # type: ignore[misc]
+    await stage.made.until(lambda: the_client(stage)._full_since is not None)
+    # A connection is not kept where reading was paused on it: a plain call's never is.
+    stage.made.worker.snapshot.upstreams["openai"].drop_idle(float("inf"))
+    await client.say(ask())
+    await asyncio.sleep(0.02)
+    for _ in range(3):
+        await client.answer()
+    await client.say(ask())
+    await client.answer()
+
+
+async def upstream_takes_little(stage: Stage) -> None:
+    """An upstream whose connection takes little of a request at once."""
+    client = await stage.client()
+    await client.say(ask())
+    await client.answer()
+    ((_, side, _),) = stage.made.worker.snapshot.upstreams["openai"]._idle
+    theirs = stage.made.lines[0].writer.transport
+    assert side.transport is not None
+    for transport, option in ((side.transport, socket.SO_SNDBUF), (theirs, socket.SO_RCVBUF)):
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, option, 1)
+    side.transport.set_write_buffer_limits(high=0)
+    theirs.pause_reading()  # type: ignore[attr-defined]
+    await client.say(ask("a" * 60_000))
+    await asyncio.sleep(0.02)
+    assert side.transport.get_write_buffer_size()
+    theirs.resume_reading()  # type: ignore[attr-defined]
+    await client.answer()
+    await client.say(ask())
+    await client.answer()
+
+
+async def goes_down(stage: Stage) -> None:
+    """We begin to drain while a call is under way."""
+    await known(stage)
+    client = stage.clients[0]
+    await client.say(ask())
+    await stage.asked(2)
+    stage.made.worker.draining = True
+    stage.upstream.go_on.set()
+    await client.rest()
+
+
+async def is_interrupted(stage: Stage) -> None:
+    """The time that a call has to finish in is over."""
+    await known(stage)
+    client = stage.clients[0]
+    await client.say(ask())
+    await stage.asked(2)
+    (exchange,) = stage.made.worker.exchanges
+    exchange.interrupt()
+    await client.rest()
+
+
+async def waits_too_long(stage: Stage) -> None:
+    """No answer comes: a tick notices that the time is over."""
+    await known(stage)
+    client = stage.clients[0]
+    await client.say(ask())
+    await client.answer()
+
+
+async def is_stale(stage: Stage) -> None:
+    """The connection that was kept is closed by the upstream as soon as it is used."""
+    await known(stage)
+    await stage.clients[0].say(ask())
+    await stage.clients[0].answer()
+
+
+async def reloaded(stage: Stage) -> None:
+    """The settings are read again while a call is under way, and what was before is let go."""
+    await known(stage)
+    client, worker = stage.clients[0], stage.made.worker
+    await client.say(ask())
+    await stage.asked(2)
+    worker.reload(worker.settings)
+    worker._let_go_of_retired()
+    stage.upstream.go_on.set()
+    await stage.made.until(lambda: stage.upstream.asked == 2)
+    await asyncio.sleep(0.01)
+    worker._let_go_of_retired()
+    await asyncio.sleep(0.02)
+    stage.upstream.go_on.set()
+    await client.answer()
+    worker._let_go_of_retired()
+    for _ in range(2):
+        await client.say(ask())
+        await client.answer()
+
+
+HALVES = (good()[:70], PAUSE, good()[70:])
+SCENES: dict[str, Scene] = {
+    "cut at each byte": Scene(
+        answers=[(good(),), *[(good()[:k], good()[k:]) for k in range(1, len(good()))]],
+        play=split_everywhere,
+        plain=2,
+        begun=len(good()) + 1,
+    ),
+    "left before": Scene([(good(),), (PAUSE, good())], leaves_before, begun=2, calls=3),
+    "left before, drained": Scene(
+        [(good(),), (PAUSE, good())],
+        leaves_before,
+        plain=1,
+        begun=2,
+        upstream={"client_gone": "drain"},
+    ),
+    "asked ahead": Scene([(good(),), (PAUSE, good())], asks_ahead, plain=2, calls=5),
+    "three at once": Scene((), three_in_one_read, plain=1, calls=5),
+    "nonsense behind": Scene([(good(),), (PAUSE, good())], nonsense_behind, plain=1, calls=2),
+    "in pieces": Scene((), in_pieces, plain=1, calls=5),
+    "other heads": Scene((), other_heads, plain=9, calls=12),
+    "traced": Scene((), traced, plain=6, calls=8),
+    "goes down": Scene([(good(),), (PAUSE, good())], goes_down, begun=1, calls=2),
+    "is interrupted": Scene([(good(),), (PAUSE,)], is_interrupted, begun=1, calls=2),
+    "waits too long": Scene(
+        [(good(),), (PAUSE,)],
+        waits_too_long,
+        begun=1,
+        upstream={"timeouts": {"first_byte_seconds": 0.3}, "retry": {"attempts_max": 1}},
+    ),
+    "stale": Scene([(good(),), (HANG_UP,)], is_stale, begun=1, calls=2),
+    "stale, dropped": Scene([(good(),), (RESET,)], is_stale, begun=1, calls=2),
+    "reloaded": Scene([(good(),), (PAUSE, *HALVES)], reloaded, plain=1, begun=2, calls=4),
+    "not read": Scene([(good(),), (LONG,), (LONG,), (LONG,)], does_not_read, plain=3, calls=5),
+    "upstream takes little": Scene((), upstream_takes_little, plain=1, begun=2, calls=3),
+}
+
+
+@pytest.mark.parametrize("name", SCENES)
+async def test_what_happens_around_a_call_comes_out_the_same(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C1, C4, C8: whatever the client and the worker do meanwhile, bytes, records, their order and
+    all counts are the same, be it that a call went the plain way or not.
+    """
+    await same_both_ways(SCENES[name], tmp_path, monkeypatch)
