@@ -262,6 +262,7 @@ class PlainCall:
             head.length != size
             or size >= self.snapshot.plain_bytes_max
             or worker.draining
+            or not worker.books.keeps_at_once  # it did when the call began
             or worker.headroom.is_due(route.upstream.name, self.opened.model, now)
         ):
             return None
