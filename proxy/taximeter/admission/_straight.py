@@ -125,17 +125,19 @@ class StraightWay:
         route, plan, started_ns = ticket.route, ticket.plan, ticket.attempt_ns
         door, breaker = route.door, route.breaker
         gate = door.gate
-        ticket.step, ticket.period, ticket.taken = _ENDED, None, False
+        ticket.period = None
         gate.awaiting -= 1
         if breaker is not None:
             breaker.succeeded(period, now_ns)
         door.answered(started_ns, now_ns)
         if gate.adaptive is not None:
             gate.adaptive.answered(started_ns, now_ns, gate.in_flight, ticket.load)
-        self._counters.settled += 1
-        door.leave()
         if output_tokens is not None:
             route.guess.learn(output_tokens)
+        # Up to here a fault of ours leaves a ticket that `settle` still gives back.
+        ticket.step, ticket.taken = _ENDED, False
+        self._counters.settled += 1
+        door.leave()
         if plan.keys and self._store is not None:
             self._store.give_back(plan, ticket.need, tokens, 1, now_ns)
         return True

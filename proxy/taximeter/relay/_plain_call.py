@@ -168,7 +168,6 @@ class PlainCall:
             self._free_body()
             return False
         self.ticket = ticket
-        self.call_id = worker.ids.make(self.started_at_ns)
         worker.exchanges.add(self)
         try:
             self._send(ticket, body)
@@ -207,6 +206,8 @@ class PlainCall:
         )
         self.decided_ns = now = _now()
         tokens = tokens_from_bytes(size) if intake.is_text else 0
+        # Nothing may go wrong once it has its turn.
+        self.call_id = self._worker.ids.make(self.started_at_ns)
         return admission.straight.enter(plan, tokens, output, now)
 
     def _send(self, ticket: Ticket, body: bytes) -> None:
@@ -336,12 +337,12 @@ class PlainCall:
         client.exchange_ended(self, True)
 
     def _let_go(self, usage: Usage | None, now: int) -> None:
-        """Give back all that the call held."""
+        """Give back all that the call held, each thing known as held until it is given back."""
         worker, connection, side, ticket = self._worker, self.connection, self.side, self.ticket
-        self.connection = self.side = self.ticket = None
         if connection is not None and side is not None:
             side.owner = None
             self.intake.upstream.keep(connection, side)
+            self.connection = self.side = None
         self._free_body()
         worker.exchanges.discard(self)
         if ticket is None or usage is None:
@@ -350,10 +351,11 @@ class PlainCall:
         if inputs is not None or outputs is not None:
             tokens = (inputs or 0) + (outputs or 0)
         worker.admission.leave_straight(ticket, tokens, outputs, now)
+        self.ticket = None
 
     def _free_body(self) -> None:
-        body, self.body = self.body, b""
-        self.snapshot.body_budget.give_back(len(body))
+        self.snapshot.body_budget.give_back(len(self.body))
+        self.body = b""
 
     # -- whatever else happens ----------------------------------------------------------------
 
