@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,12 +53,12 @@ PACKED = gzip.compress(json.dumps(json.loads(good().partition(b"\r\n\r\n")[2])).
 BODY = good().partition(b"\r\n\r\n")[2]
 
 
-def again(path: str, **said: object) -> Scene:
+def again(path: str, **said: Any) -> Scene:
     """Give a scene of three equal calls of one kind, of which the last two are plain."""
     return Scene(play=in_turn(*[ask(path=path, **said)] * 3), plain=2, calls=3)
 
 
-def talked(path: str, dialect: str, answer: object, **said: object) -> Scene:
+def talked(path: str, dialect: str, answer: object, **said: Any) -> Scene:
     """Give a scene of three equal calls in one dialect."""
     scene = again(path, **said)
     scene.answers = [(good(answer),)] * 3

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,8 @@ QUICK = {"retry": {"backoff_seconds_first": 0.01, "backoff_seconds_max": 0.02}}
 SAID = {"id": "x", "model": "m", "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
 _UUID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DURATION = re.compile(rb"dur=[0-9]+\.[0-9]{3}")
+_WAIT = re.compile(rb"Retry-After: [0-9]+\r\nretry-after-ms: [0-9]+")
+_KEY_USER = re.compile(r"key-[0-9a-z]{10,16}")
 _OWN_TRACE = re.compile(rb"(traceparent: 00-)[0-9a-f]{32}-[0-9a-f]{16}")
 _PORT = re.compile(rb"127\.0\.0\.1:[0-9]+")
 
@@ -302,6 +305,11 @@ def admission_of(made: Bench) -> object:
     admission = made.worker.admission.admission
     store, routes = admission.store, admission._routes
     assert store._in_use == {}, "a slot is held"  # type: ignore[attr-defined]
+    now = time.monotonic_ns()
+    rates = [  # by the second: rates of the scenes are so slow that a run is none
+        (key, max(0, -(-(cell[0] - now) // 10**9)))
+        for key, cell in sorted(store.rates._cells.items())  # type: ignore[attr-defined]
+    ]
     doors = []
     for key, route in sorted(routes.routes.items()):
         door, gate = route.door, route.door.gate
@@ -315,7 +323,9 @@ def admission_of(made: Bench) -> object:
     ]
     purses = [msgspec.to_builtins(each.reserved) for each in store.book.snapshot()]  # type: ignore[attr-defined]
     credentials = re.compile(r"[0-9a-f]{16,}")
-    return credentials.sub("*", str((admission.counters, doors, pools, sorted(map(str, purses)))))
+    return credentials.sub(
+        "*", str((admission.counters, doors, pools, rates, sorted(map(str, purses))))
+    )
 
 
 def told(notes: Sequence[tuple[str, bytes]], ids: list[str]) -> list[tuple[str, object]]:
@@ -338,7 +348,7 @@ def told(notes: Sequence[tuple[str, bytes]], ids: list[str]) -> list[tuple[str, 
 def blank_bytes(data: bytes) -> bytes:
     """Take out of bytes what is another in each run."""
     data = _PORT.sub(b"ADDRESS", _DURATION.sub(b"dur=*", _UUID.sub(b"ID", data)))
-    return _OWN_TRACE.sub(rb"\1TRACE", data)
+    return _OWN_TRACE.sub(rb"\1TRACE", _WAIT.sub(b"Retry-After: *", data))
 
 
 def blanked(record: Record, ids: list[str]) -> object:
@@ -360,6 +370,8 @@ def _blank(value: Any, ids: list[str], name: str = "") -> Any:
         return [_blank(one, ids) for one in value]
     if name.endswith("_ns") and value is not None:
         return "a time"
+    if name == "key_hash" or (name == "user" and _KEY_USER.fullmatch(value)):
+        return "a key"
     return f"call {ids.index(value)}" if value in ids else value
 
 

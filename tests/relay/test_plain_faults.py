@@ -1,0 +1,197 @@
+"""L5: a bug of ours in each step of the plain way, once: what becomes of the call."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+from asyncio import selector_events
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taximeter.call import Outcome
+from taximeter.relay._plain_call import PlainCall
+from tests.relay.bench import Bench, Client, bench
+from tests.relay.two_ways import Upstream, ask, connections, exchanges_of
+
+PLACES = (
+    "dialects._openai:OpenAi.read_request",
+    "admission._admission:Admission.plan",
+    "call:CallIds.make",
+    "admission._straight:StraightWay.enter",
+    "relay._plain_call:opened_of",
+    "relay._upstream:Upstream.take_idle",
+    OPENING := "relay._bookkeeper:Bookkeeper.write",
+    "relay._intake:Intake.start",
+    "relay._plain_call:plain_head",
+    "relay._headroom:HeadroomBook.is_due",
+    "dialects._openai:OpenAi.read_answer",
+    "relay._plain_call:Attempt",
+    "relay._plain_call:Closed",
+    CLOSING := "relay._bookkeeper:Bookkeeper.write, the second time",
+    "relay._upstream:Upstream.keep",
+    "relay._budget:ByteBudget.give_back",
+    "admission._straight:StraightWay.leave",
+    "admission._breaker:CircuitBreaker.succeeded",
+    "admission._adaptive:AdaptiveLimit.answered",
+    "admission._guess:OutputGuess.learn",
+    "relay._turns:Turns.exchange_ended",
+)
+"""What raises, once, in the order in which a plain call comes by."""
+
+
+class Fault(Exception):
+    """A fault of ours, made for this test."""
+
+
+class Once:
+    """Raises at the n-th call of what it stands in for, and is that in all others."""
+
+    def __init__(self, real: Callable[..., Any], number: int) -> None:
+        self._real = real
+        self._left = number
+        self.has_raised = False
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        self._left -= 1
+        if self._left == 0:
+            self.has_raised = True
+            raise Fault
+        return self._real(*given, **named)
+
+    def __get__(self, owner: object, kind: type | None = None) -> Callable[..., Any]:
+        return functools.partial(self, owner) if owner is not None else self
+
+
+def break_place(monkeypatch: pytest.MonkeyPatch, place: str, made: Bench) -> Once:
+    """Have a place raise once; give what tells whether it has."""
+    where, _, later = place.partition(", ")
+    module, _, path = where.partition(":")
+    *classes, name = path.split(".")
+    owner = functools.reduce(getattr, classes, importlib.import_module(f"taximeter.{module}"))
+    if path == "Admission.plan":
+        owner = made.worker.admission.admission
+    elif path == "Bookkeeper.write":
+        owner = made.worker.books  # where the bench listens
+    once = Once(getattr(owner, name), 2 if later else 1)
+    monkeypatch.setattr(owner, name, once)
+    return once
+
+
+async def heard_by(client: Client) -> bytes:
+    """Give all that a client gets of one answer, or until its connection ends."""
+    try:
+        async with asyncio.timeout(1):
+            head = await client.reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            return head + await client.reader.readexactly(length)
+    except asyncio.IncompleteReadError as error:
+        return error.partial
+    except ConnectionError:
+        return b""
+
+
+async def nothing_is_held(made: Bench) -> None:
+    """Hold the worker to it that nothing is left of any call, and that each is closed once."""
+    worker = made.worker
+    await made.until(lambda: not exchanges_of(made))
+    assert worker.snapshot.body_budget.bytes_taken == 0
+    assert worker.tap_budget.bytes_taken == 0
+    admission = worker.admission.admission
+    for route in admission._routes.routes.values():
+        gate = route.door.gate
+        counts = (route.door.in_flight, gate.in_flight, gate.awaiting, gate.away)
+        assert counts == (0, 0, 0, 0)
+    assert admission.store._in_use == {}  # type: ignore[attr-defined]
+    assert connections(made)[0] == 0, "a connection is neither used nor kept nor closed"
+
+
+async def known(made: Bench) -> Client:
+    """Give a client whose next call is a plain one."""
+    client = await made.client()
+    for _ in range(2):
+        await client.say(ask())
+        assert (await client.answer())[0] == 200
+    return client
+
+
+async def serves_on(made: Bench) -> None:
+    """See that calls are served as before."""
+    client = await known(made)
+    client.leave()
+    await nothing_is_held(made)
+    made.worker.faults = 0  # it was ours to make
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_bug_in_a_step_costs_no_more_than_its_call(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L5, D1, C8: wherever a plain call meets a fault of ours, its client has one honest answer or
+    a broken connection; it has one close record; nothing of it is held; the next call is served.
+    """
+    tiers = {"default": {"concurrency": 9}}
+    async with bench(tmp_path, Upstream(), tiers=tiers) as made:
+        client = await known(made)
+        with monkeypatch.context() as patches:
+            once = break_place(patches, place, made)
+            await client.say(ask())
+            heard = await heard_by(client)
+            assert once.has_raised
+            await nothing_is_held(made)
+        status = int(heard[9:12]) if heard else None
+        closed = made.closed[2:]
+        if place == CLOSING:
+            assert (closed, status) == ([], None), "it is unbooked, and so unanswered"
+            made.records.clear()
+        else:
+            (record,) = closed
+            is_good = record.outcome is Outcome.COMPLETED
+            assert status in ((200, None) if is_good else (500, None))
+            assert (record.usage is not None) == is_good
+        await asyncio.sleep(0.01)
+        behind = bytes(client.reader._buffer)  # type: ignore[attr-defined]
+        assert behind == b"", "there is a second answer"
+        await serves_on(made)
+
+
+@pytest.mark.parametrize("side", ["upstream", "client"])
+async def test_a_transport_that_raises_costs_no_more_than_its_call(
+    side: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L5, C8: the same, where it is a write to either side that raises."""
+    begun: list[PlainCall] = []
+    begin = PlainCall.begin
+
+    def noted(call: PlainCall, body: bytes) -> bool:
+        begun.append(call)
+        return begin(call, body)
+
+    async with bench(tmp_path, Upstream()) as made:
+        client = await known(made)
+        which, port = "sockname", made.port
+        if side == "upstream":
+            which, port = "peername", made.lines[0].writer.get_extra_info("sockname")[1]
+        write = selector_events._SelectorSocketTransport.write  # type: ignore[attr-defined]
+        left = [1]
+
+        def to_socket(transport: asyncio.Transport, data: bytes) -> None:
+            if left[0] and transport.get_extra_info(which)[1] == port:
+                left[0] = 0
+                raise Fault
+            write(transport, data)
+
+        with monkeypatch.context() as patches:
+            patches.setattr(PlainCall, "begin", noted)
+            patches.setattr(selector_events._SelectorSocketTransport, "write", to_socket)  # type: ignore[attr-defined]
+            await client.say(ask())
+            heard = await heard_by(client)
+        assert left == [0]
+        assert len(begun) == 1
+        assert heard[:12] == (b"" if side == "client" else b"HTTP/1.1 500")
+        await nothing_is_held(made)
+        assert len(made.closed) == 3
+        await serves_on(made)
