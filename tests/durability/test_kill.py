@@ -62,7 +62,7 @@ def test_every_answered_call_is_booked_once_whatever_is_killed(
             seen = load.stop()
             arrived = len(upstream.log) + upstream.counts.dropped
             whole = [each for each in seen if each.whole]
-            rows = checkers.at_rest(meter, len(whole))
+            rows = checkers.at_rest(meter, len(whole), ids=[one.call_id for one in whole])
             tally.add("kills", len(kinds))
             tally.tell(
                 f"killed: {len(kinds)} times ({kinds.count('all')} all processes), "

@@ -71,7 +71,8 @@ def break_place(monkeypatch: pytest.MonkeyPatch, place: str, made: Bench) -> Onc
     where, _, later = place.partition(", ")
     module, _, path = where.partition(":")
     *classes, name = path.split(".")
-    owner = functools.reduce(getattr, classes, importlib.import_module(f"taximeter.{module}"))
+    found = importlib.import_module(f"taximeter.{module}")
+    owner: object = functools.reduce(getattr, classes, found)
     if path == "Admission.plan":
         owner = made.worker.admission.admission
     elif path == "Bookkeeper.write":

@@ -12,7 +12,7 @@ import re
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +23,8 @@ REST_SECONDS = 1.5
 looked after more often."""
 REST_SECONDS_MAX = 30.0
 POLL_SECONDS = 0.1
+TRACES = "7ac3700000000000"
+"""What traces begin with that tell a call's number."""
 
 Row = Mapping[str, Any]
 OUTCOMES_OF_GOOD_CALLS = frozenset(
@@ -49,29 +51,56 @@ class Books(Protocol):
     def log_text(self) -> str: ...
 
 
-def at_rest(books: Books, rows_min: int, seconds: float = REST_SECONDS_MAX) -> list[dict[str, Any]]:
+def at_rest(
+    books: Books,
+    rows_min: int,
+    seconds: float = REST_SECONDS_MAX,
+    ids: Collection[str | None] = (),
+) -> list[dict[str, Any]]:
     """Wait until no more rows come; give them.
 
+    A recorder that has just been killed says nothing for longer than a rest lasts: who knows which
+    calls have to be among the rows says so by their `ids`.
+
     Raises:
-        AssertionError: if there are fewer than `rows_min`, or still more coming, after `seconds`.
+        AssertionError: if there are fewer than `rows_min`, if one of `ids` is not among them, or
+            if still more are coming, after `seconds`.
     """
+    missing: set[str | None] = set(ids)
     deadline = time.monotonic() + seconds
     before, since = -1, time.monotonic()
     while time.monotonic() < deadline:
         rows = books.rows()
         if len(rows) != before:
             before, since = len(rows), time.monotonic()
-        if len(rows) >= rows_min and time.monotonic() - since > REST_SECONDS:
+            missing -= {row["id"] for row in rows}
+        if len(rows) >= rows_min and not missing and time.monotonic() - since > REST_SECONDS:
             return rows
         time.sleep(POLL_SECONDS)
-    raise AssertionError(f"no rest: {before} rows, {rows_min} at least\n{books.log_text()}")
+    raise AssertionError(
+        f"no rest: {before} rows, {rows_min} at least; missing: {missing}\n{books.log_text()}"
+    )
+
+
+def number_of(row: Row) -> str | None:
+    """Give the number that its client gave a call: in the tag `n`, or by its trace (`trace_of`)."""
+    tags = row["tags"] or {}
+    if "n" in tags:
+        return str(tags["n"])
+    trace_id = str(row["trace_id"] or "")
+    return str(int(trace_id[16:], 16)) if trace_id.startswith(TRACES) else None
+
+
+def trace_of(number: int) -> str:
+    """Give the `traceparent` of a call that is known by nothing else that its head says."""
+    return f"00-{TRACES}{number:016x}-00f067aa0ba902b7-01"
 
 
 def closes_once(rows: Sequence[Row]) -> None:
     """No call has two rows, by its id or by the number that its client gave it."""
     twice = [each for each, n in Counter(row["id"] for row in rows).items() if n > 1]
     assert twice == [], f"booked twice: {twice}"
-    numbers = Counter(row["tags"]["n"] for row in rows if "n" in (row["tags"] or {}))
+    numbers = Counter(filter(None, map(number_of, rows)))
     twice = [each for each, n in numbers.items() if n > 1]
     assert twice == [], f"a request is booked twice: {twice}"
 
@@ -81,11 +110,11 @@ def booked_as_seen(seen: Iterable[Answer], rows: Sequence[Row], *, arrived: int)
 
     Args:
         seen: what clients saw; whole answers must be booked as such.
-        rows: what is booked, each with its client's number in the tag `n`.
+        rows: what is booked, each with its client's number (see `number_of`).
         arrived: how many requests the upstream saw: so many rows there must be at least.
     """
     known = {str(each.number): each for each in seen}
-    invented = {row["tags"]["n"] for row in rows} - known.keys()
+    invented = {number_of(row) for row in rows} - known.keys()
     assert not invented, f"calls nobody made are booked: {invented}"
     by_id = {row["id"]: row for row in rows}
     for each in known.values():
