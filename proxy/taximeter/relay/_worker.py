@@ -316,10 +316,11 @@ class RelayWorker:
         """Close what earlier settings hold, once no call keeps them."""
         if not self._retired:
             return
-        used = {id(exchange.snapshot) for exchange in self.exchanges}
+        # Told by what they hold: to read the keys makes another snapshot with the same upstreams.
+        used = {id(exchange.snapshot.upstreams) for exchange in self.exchanges}
         retired, self._retired = self._retired, []
         for snapshot in retired:
-            if id(snapshot) in used:
+            if id(snapshot.upstreams) in used:
                 self._retired.append(snapshot)
                 continue
             for upstream in snapshot.upstreams.values():
