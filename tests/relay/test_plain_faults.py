@@ -15,7 +15,8 @@ import pytest
 from taximeter.call import Outcome
 from taximeter.relay._plain_call import PlainCall
 from tests.relay.bench import Bench, Client, bench
-from tests.relay.two_ways import Upstream, ask, connections, exchanges_of
+from tests.relay.test_every_step import STEPS_MAX, Breaking
+from tests.relay.two_ways import Upstream, ask, connections, exchanges_of, good
 
 PLACES = (
     "dialects._openai:OpenAi.read_request",
@@ -196,3 +197,47 @@ async def test_a_transport_that_raises_costs_no_more_than_its_call(
         await nothing_is_held(made)
         assert len(made.closed) == 3
         await serves_on(made)
+
+
+@pytest.mark.parametrize("who", ["client", "upstream"])
+@pytest.mark.parametrize("gone", ["cancel", "drain"])
+@pytest.mark.parametrize("parts", [1, 2])
+async def test_a_plain_call_may_be_broken_at_every_write(
+    who: str, gone: str, parts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C8, C4: at the n-th write of a call that began as a plain one, for every n there is: it is
+    closed once, nothing of it is held, and the next call goes.
+    """
+    wire = Breaking(monkeypatch)
+    cut = [(good()[:100], good()[100:]) if parts == 2 else (good(),)] * 200
+    setting = {"client_gone": gone, "retry": {"attempts_max": 1}, "breaker": {"enabled": False}}
+    tiers = {"default": {"concurrency": 1}}
+    begun: list[PlainCall] = []
+    begin = PlainCall.begin
+
+    def noted(call: PlainCall, body: bytes) -> bool:
+        begun.append(call)
+        return begin(call, body)
+
+    monkeypatch.setattr(PlainCall, "begin", noted)
+    async with bench(tmp_path, Upstream(*cut), upstream=setting, tiers=tiers) as made:
+        wire.watch(made)
+        wire.made, wire.who = made, who
+        steps = 0
+        while steps < STEPS_MAX:
+            steps += 1
+            wire.left = 0
+            client = await known(made)
+            before, calls = len(made.closed), len(begun)
+            wire.left = steps
+            await client.say(ask())
+            await made.until(lambda n=before: len(made.closed) > n)  # type: ignore[misc]
+            await asyncio.sleep(0.005)
+            is_over, wire.left = wire.left > 0, 0
+            client.leave()
+            await nothing_is_held(made)
+            assert len(begun) > calls
+            assert len(made.closed) == before + 1
+            if is_over:
+                break  # it came to its end before its n-th write: there are no more
+    assert steps == 4 + parts

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from taximeter.relay._client import ClientSide
+from taximeter.relay._plain_call import PlainCall
+from tests.relay.bench import bench
 from tests.relay.two_ways import (
     HANG_UP,
     PAUSE,
@@ -16,7 +18,9 @@ from tests.relay.two_ways import (
     SAID,
     Scene,
     Stage,
+    Upstream,
     ask,
+    connections,
     good,
     in_turn,
     same_both_ways,
@@ -57,6 +61,17 @@ async def leaves_before(stage: Stage) -> None:
     stage.upstream.go_on.set()
     await stage.closed(2)
     await in_turn(ask())(stage)
+
+
+async def leaves_in_the_middle(stage: Stage) -> None:
+    """The client leaves when it has a part of the answer."""
+    await known(stage)
+    await stage.clients[0].say(ask())
+    await stage.clients[0].until(b"\r\n\r\n{")
+    stage.clients[0].leave()
+    await asyncio.sleep(0.02)
+    stage.upstream.go_on.set()
+    await stage.closed(2)
 
 
 async def asks_ahead(stage: Stage) -> None:
@@ -231,7 +246,7 @@ async def reloaded(stage: Stage) -> None:
         await client.answer()
 
 
-HALVES = (good()[:70], PAUSE, good()[70:])
+HALVES = (good()[:100], PAUSE, good()[100:])
 SCENES: dict[str, Scene] = {
     "cut at each byte": Scene(
         answers=[(good(),), *[(good()[:k], good()[k:]) for k in range(1, len(good()))]],
@@ -246,6 +261,10 @@ SCENES: dict[str, Scene] = {
         plain=1,
         begun=2,
         upstream={"client_gone": "drain"},
+    ),
+    "left in the middle": Scene([(good(),), HALVES], leaves_in_the_middle, begun=1, calls=2),
+    "left in the middle, drained": Scene(
+        [(good(),), HALVES], leaves_in_the_middle, begun=1, upstream={"client_gone": "drain"}
     ),
     "asked ahead": Scene([(good(),), (PAUSE, good())], asks_ahead, plain=2, calls=5),
     "three at once": Scene((), three_in_one_read, plain=1, calls=5),
@@ -277,3 +296,56 @@ async def test_what_happens_around_a_call_comes_out_the_same(
     all counts are the same, be it that a call went the plain way or not.
     """
     await same_both_ways(SCENES[name], tmp_path, monkeypatch)
+
+
+async def test_a_plain_call_under_way_is_shown_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks at calls under way sees a plain one as it sees the others."""
+    seen = []
+    for plainly in (False, True):
+        upstream = Upstream((good(),), (PAUSE, good()))
+        tiers = {"small": {"concurrency": 9}}
+        async with bench(
+            tmp_path / str(plainly), upstream, tiers=tiers, default_tier="small"
+        ) as made:
+            client = await made.client()
+            await client.say(ask())
+            await client.answer()
+            with monkeypatch.context() as patches:
+                if not plainly:
+                    patches.setattr(PlainCall, "begin", lambda *_: False)
+                await client.say(ask())
+                await made.until(lambda: upstream.asked == 2)  # noqa: B023
+            (call,) = made.worker.exchanges
+            assert isinstance(call, PlainCall) == plainly
+            gates = made.worker.admission.admission.gates().values()
+            counts = [(gate.in_flight, gate.awaiting) for gate in gates]
+            assert 0 < call.age_ns < 10**10
+            assert call.snapshot is made.worker.snapshot
+            seen.append((call.upstream_name, call.tier_in_use, counts, connections(made)))
+            upstream.go_on.set()
+            assert (await client.answer())[0] == 200
+    assert seen[0] == seen[1] == ("openai", "small", [(1, 1)], (1, 0))
+
+
+@pytest.mark.parametrize("plainly", [False, True])
+async def test_settings_that_are_read_again_after_the_keys_break_no_call(
+    plainly: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call keeps the connections it began with, also where keys were read before the settings."""
+    upstream = Upstream((good(),), (PAUSE, good()))
+    async with bench(tmp_path, upstream, upstream={"retry": {"attempts_max": 1}}) as made:
+        client, worker = await made.client(), made.worker
+        await client.say(ask())
+        await client.answer()
+        if not plainly:
+            monkeypatch.setattr(PlainCall, "begin", lambda *_: False)
+        await client.say(ask())
+        await made.until(lambda: upstream.asked == 2)
+        worker._take_keys()
+        worker.reload(worker.settings)
+        worker._let_go_of_retired()
+        await asyncio.sleep(0.02)
+        upstream.go_on.set()
+        assert (await client.answer())[0] == 200
