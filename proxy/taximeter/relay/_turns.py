@@ -157,11 +157,11 @@ class Turns(asyncio.Protocol):
         ahead = self._waiting.popleft()
         # What a client says behind such a request waits for the upstream's word.
         self._body_paused = ahead.message.wants_websocket
-        is_coming = self._receiver is ahead
+        receiver = self._receiver
         self._begin(ahead.message, None, None)
         exchange = self._exchange
-        if not is_coming:
-            self._receiver = None
+        if receiver is not ahead:
+            self._receiver = receiver  # the body that is coming is that of one behind it, if any
         if isinstance(exchange, Exchange):
             ahead.tell(exchange)
         self._pace_reading()
