@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -16,16 +18,19 @@ from tests.relay.two_ways import (
     PAUSE,
     RESET,
     SAID,
+    Play,
     Scene,
     Stage,
     Upstream,
     ask,
+    ask_bytes,
     connections,
     good,
     in_turn,
     same_both_ways,
 )
 
+Step = Callable[[Stage], Awaitable[None] | None]
 TRACE = "traceparent: 00-{:032x}-00f067aa0ba902b7-01"
 LONG = good({**SAID, "filler": "a" * 60_000})
 
@@ -123,6 +128,91 @@ async def in_pieces(stage: Stage) -> None:
         await client.say(whole[place:])
         await client.answer()
     await client.say(whole)
+    await client.answer()
+
+
+def apart(*steps: Step, body: bytes | None = None, calls: int = 2) -> Play:
+    """Give a script: calls whose body comes behind their head, in a read of its own.
+
+    Between the two of the first of them something happens. With the call before, from which the
+    head is known, there are `calls`.
+    """
+    head, brace, rest = (ask() if body is None else ask_bytes(body)).partition(b"{")
+
+    async def play(stage: Stage) -> None:
+        await known(stage)
+        client = stage.clients[0]
+        for number in range(1, calls):
+            await client.say(head)
+            await stage.made.until(lambda: len(stage.made.worker.exchanges) == 1)
+            for step in steps if number == 1 else ():
+                done = step(stage)
+                if done is not None:
+                    await done
+            await client.say(brace + rest)
+            await (client.answer() if the_clients(stage) else client.rest())
+
+    return play
+
+
+def the_clients(stage: Stage) -> bool:
+    """Tell whether a client is connected, and will be."""
+    return any(side._closing_since is None for side in stage.made.worker.clients)
+
+
+def tick(stage: Stage) -> None:
+    """Have the worker look after deadlines."""
+    for exchange in tuple(stage.made.worker.exchanges):
+        exchange.tick(time.monotonic_ns())
+
+
+async def leave(stage: Stage) -> None:
+    """Have the client go."""
+    stage.clients[0].leave()
+    await stage.made.until(lambda: not stage.made.worker.clients)
+
+
+def interrupt(stage: Stage) -> None:
+    """Have the time be over that calls have to finish in."""
+    for exchange in tuple(stage.made.worker.exchanges):
+        exchange.interrupt()
+
+
+def drain(stage: Stage) -> None:
+    """Begin to drain."""
+    stage.made.worker.draining = True
+
+
+def read_again(stage: Stage) -> None:
+    """Read the settings again, and let go of those before."""
+    worker = stage.made.worker
+    worker.reload(worker.settings)
+    worker._let_go_of_retired()
+
+
+async def in_halves(stage: Stage) -> None:
+    """A body that comes behind its head, in two reads; then one that comes in one."""
+    await known(stage)
+    client = stage.clients[0]
+    head, brace, body = ask().partition(b"{")
+    for pieces in ((head, brace, body), (head, brace + body)):
+        for piece in pieces:
+            await client.say(piece)
+            await asyncio.sleep(0.01)
+        await client.answer()
+
+
+async def body_and_more(stage: Stage) -> None:
+    """A body that comes in one read with the next request, and with one more's beginning."""
+    await known(stage)
+    client = stage.clients[0]
+    head, brace, body = ask().partition(b"{")
+    await client.say(head)
+    await asyncio.sleep(0.01)
+    await client.say(brace + body + ask("next") + head)
+    await client.answer()
+    await client.answer()
+    await client.say(brace + body)
     await client.answer()
 
 
@@ -270,6 +360,38 @@ SCENES: dict[str, Scene] = {
     "three at once": Scene((), three_in_one_read, plain=1, calls=5),
     "nonsense behind": Scene([(good(),), (PAUSE, good())], nonsense_behind, plain=1, calls=2),
     "in pieces": Scene((), in_pieces, plain=1, calls=5),
+    "body apart": Scene((), apart(calls=4), plain=3, calls=4),
+    "body apart, cut answer": Scene(
+        [(good(),), (good()[:90], good()[90:])], apart(calls=3), plain=1, begun=2, calls=3
+    ),
+    "body apart, in pieces": Scene((), in_halves, calls=3, plain=1),
+    "body apart, and more": Scene((), body_and_more, plain=1, calls=4),
+    "body apart, a stream": Scene((), apart(body=b'{"model":"m","stream":true}', calls=3), calls=3),
+    "body apart, after a tick": Scene((), apart(tick, calls=3), plain=1, calls=3),
+    "body apart, settings read": Scene((), apart(read_again), plain=1, calls=2),
+    "body apart, cut, settings read": Scene(
+        [(good(),), (good()[:90], good()[90:])], apart(read_again), begun=1, calls=2
+    ),
+    "body apart, left": Scene((), apart(leave), calls=2),
+    "body apart, interrupted": Scene((), apart(interrupt), calls=2),
+    "body apart, going down": Scene((), apart(drain), begun=1, calls=2),
+    "body apart, too late": Scene(
+        (),
+        apart(lambda _: asyncio.sleep(1.5)),
+        calls=2,
+        rooms={"relay": {"body_idle_seconds_max": 0.1}},
+    ),
+    "body apart, a limit": Scene(
+        (),
+        apart(calls=4),
+        plain=1,
+        upstream={"queue": {"size": 0}},
+        rooms={"tiers": {"default": {"requests_per_minute": 2}}},
+        calls=4,
+    ),
+    "body apart, always safe": Scene(
+        (), apart(calls=3), rooms={"journal": {"sync": "always"}}, calls=3
+    ),
     "other heads": Scene((), other_heads, plain=9, calls=12),
     "traced": Scene((), traced, plain=6, calls=8),
     "goes down": Scene([(good(),), (PAUSE, good())], goes_down, begun=1, calls=2),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ import pytest
 from taximeter.call import Closed, Counted, Record, decode_record
 from taximeter.relay import _headroom
 from taximeter.relay._exchange import Exchange
+from taximeter.relay._intake import Intake
 from taximeter.relay._plain_call import PlainCall
 from taximeter.trace_ids import trace_id_of
 from tests.relay.bench import Bench, Client, Line, bench
@@ -90,6 +92,7 @@ class Upstream:
         self.go_on = asyncio.Event()
 
     async def __call__(self, line: Line) -> None:
+        at_once(line.writer)
         while True:
             await line.request()
             self.asked += 1
@@ -112,6 +115,11 @@ class Upstream:
                     await line.say(part)
 
 
+def at_once(writer: asyncio.StreamWriter) -> None:
+    """Have what is written go out at once: to come in a read of its own."""
+    writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 Play = Callable[["Stage"], Awaitable[None]]
 
 
@@ -126,6 +134,7 @@ class Stage:
     async def client(self) -> Client:
         """Connect a client."""
         made = await self.made.client()
+        at_once(made.writer)
         self.clients.append(made)
         return made
 
@@ -207,10 +216,10 @@ async def watch(
     counts = {"begun": 0, "ended": 0}
     with monkeypatch.context() as patches:
         wire = Wire(patches)
-        begin, end = PlainCall.begin, PlainCall._end
+        begin, end, make = PlainCall.begin, PlainCall._end, Intake.__init__
 
         def counted_begin(call: PlainCall, body: bytes) -> bool:
-            is_begun = begin(call, body) if plainly else False
+            is_begun = begin(call, body)
             counts["begun"] += is_begun
             return is_begun
 
@@ -218,6 +227,12 @@ async def watch(
             counts["ended"] += 1
             end(call, *rest)
 
+        def make_unplain(intake: Intake, *rest: Any) -> None:
+            make(intake, *rest)
+            intake.is_plain = False
+
+        if not plainly:
+            patches.setattr(Intake, "__init__", make_unplain)
         # On a slow machine, too, a second look falls into no scene.
         patches.setattr(_headroom, "LOOK_NS", 60 * 10**9)
         patches.setattr(PlainCall, "begin", counted_begin)
