@@ -277,7 +277,9 @@ async def bench(
         worker = RelayWorker(settings, worker=0, hash_key=lambda: b"k" * 32)
         # By the rule of last resort, at once: a counting process for each worker takes a second.
         worker.counter = Counter(folder, jobs_max=0)
-        listener = socket.create_server(("127.0.0.1", 0))
+        # Taken by its number, as a relay takes it, it knows its protocol: asyncio then has what is
+        # written go out at once.
+        listener = socket.socket(fileno=socket.create_server(("127.0.0.1", 0)).detach())
         made = Bench(worker, listener.getsockname()[1], lines)
         write = worker.books.write
 
