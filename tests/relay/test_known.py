@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from taximeter.call import Closed
 from taximeter.relay._intake import Intake
-from taximeter.relay._known import GENERATION_SECONDS, HEADS_MAX, KnownHeads, cut
+from taximeter.relay._known import GENERATION_SECONDS, HEADS_MAX, KnownHeads, cut, usual_of
 from tests.hostile._refused import INNER, POST
 from tests.relay.bench import bench
 
 FIELDS = b"Authorization: Bearer sk-known\r\nX-Stainless-Retry-Count: 0\r\n"
 TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+TRACE_FIELD = b"traceparent: "
 TRACE_BEFORE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 
 
@@ -48,6 +53,47 @@ def test_what_is_no_plain_length_is_not_cut(length: bytes) -> None:
 def test_what_is_no_plain_trace_is_not_cut(trace: bytes) -> None:
     """A trace of any other form is left to the parser."""
     assert cut(said(b"hello", trace=trace)) is None
+
+
+@settings(max_examples=500)
+@given(
+    st.sampled_from([b"Content-Length: ", b"content-length: "]),
+    st.one_of(st.integers(0, 10**10).map(lambda n: b"%d" % n), st.binary(max_size=12)),
+    st.sampled_from([b"", b"X-B: b\r\n", TRACE_FIELD + TRACE + b"\r\n", b"Content-Length: 7\r\n"]),
+    st.binary(max_size=30),
+    st.tuples(st.integers(0, 300), st.integers(0, 3), st.binary(max_size=3)),
+)
+def test_a_connection_tells_its_usual_head_only_where_it_is_that(
+    name: bytes,
+    length: bytes,
+    behind: bytes,
+    body: bytes,
+    change: tuple[int, int, bytes],
+) -> None:
+    """H1: what a connection takes for the head it had before is cut to the same by a fresh look."""
+
+    def head_with(digits: bytes, rest: bytes) -> bytes:
+        return POST + FIELDS + name + digits + b"\r\n" + rest + b"\r\n"
+
+    before = head_with(b"29", b"X-B: b\r\n")
+    first = cut(before)
+    assert first is not None
+    intake = cast("Intake", SimpleNamespace(usual=None))
+    usual = usual_of(before, first, intake)
+    assert usual is not None
+    assert usual_of(before, first, intake) is usual
+    data = head_with(length, behind) + body
+    place, gone, put_in = change
+    for again in (data, data[:place] + put_in + data[place + gone :], data[:place]):
+        found = usual.cut(again)
+        if found is None:
+            continue
+        fresh = cut(again)
+        assert fresh is not None
+        assert fresh.key == first.key
+        for field in ("length", "traceparent", "body_start", "length_start", "length_stop"):
+            assert getattr(found, field) == getattr(fresh, field), field
+    assert usual.cut(head_with(b"7", b"X-B: b\r\n") + body) is not None
 
 
 def test_any_other_difference_is_another_head() -> None:
