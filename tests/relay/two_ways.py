@@ -156,7 +156,8 @@ def in_turn(*requests: bytes) -> Play:
         client = await stage.client()
         for request in requests:
             await client.say(request)
-            await client.answer()
+            while (await client.answer())[0] < 200:
+                pass
 
     return play
 
