@@ -182,10 +182,10 @@ SCENES: dict[str, Scene] = {
     "a key revoked": Scene((), between(revoke), plain=1, upstream=OURS, prepare=with_key()),
     "a key expired": Scene(
         (),
-        between(lambda _: asyncio.sleep(0.5)),
+        between(lambda _: asyncio.sleep(1.1)),
         plain=1,
         upstream=OURS,
-        prepare=with_key(seconds=0.4),
+        prepare=with_key(seconds=1),
     ),
     "a key for another model": Scene(
         (), between(age), upstream=OURS, prepare=with_key(models=("other",))

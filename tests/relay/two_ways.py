@@ -195,7 +195,7 @@ class Scene:
 
 @dataclass
 class Seen:
-    """What was seen of a scene. Two of the same scene must be equal, but for the last two."""
+    """What was seen of a scene. Two of the same scene are equal, but for the last two."""
 
     wire: list[tuple[str, object]]
     """Records and bytes as they were written, those of one kind in a row put together."""
@@ -204,6 +204,8 @@ class Seen:
     admission: object
     pool: tuple[int, int]
     """Connections in use, and those that wait."""
+    sides: list[object]
+    """How the clients' connections stand that are still good."""
     begun: int
     ended: int
 
@@ -244,7 +246,7 @@ async def watch(
             stage = Stage(made, upstream)
             await scene.play(stage)
             await made.until(lambda: not made.worker.exchanges)
-            held = connections(made)
+            held, sides = connections(made), sides_of(made)
             await made.at_rest()
             await made.until(lambda: not pending(made.records))
             outcomes = {str(word): count for word, count in made.worker.outcomes.items()}
@@ -261,6 +263,7 @@ async def watch(
                 outcomes=outcomes,
                 admission=admission_of(made),
                 pool=held,
+                sides=sides,
                 begun=counts["begun"],
                 ended=counts["ended"],
             )
@@ -282,6 +285,7 @@ async def same_both_ways(scene: Scene, folder: Path, monkeypatch: pytest.MonkeyP
     assert plain.outcomes == usual.outcomes
     assert plain.admission == usual.admission, f"plain: {plain.admission} usual: {usual.admission}"
     assert plain.pool == usual.pool
+    assert plain.sides == usual.sides
     assert usual.begun == usual.ended == 0
     begun = scene.plain if scene.begun is None else scene.begun
     found = (plain.begun, plain.ended)
@@ -314,6 +318,26 @@ def connections(made: Bench) -> tuple[int, int]:
     """Give the upstream's connections: in use, and idle."""
     upstream = made.worker.snapshot.upstreams["openai"]
     return upstream.connections_in_use, upstream.connections_idle
+
+
+def sides_of(made: Bench) -> list[object]:
+    """Give how the clients' connections stand that go on, as far as a next call hangs on it."""
+    return [
+        (
+            side.idle_since is None,
+            side.head_since is None,
+            side._full_since is None,
+            side._exchange,
+            side._receiver,
+            side._message,
+            side._body_left,
+            side._body_paused,
+            side._reading_paused,
+            len(side._waiting),
+        )
+        for side in made.worker.clients
+        if not side._stopped
+    ]
 
 
 def admission_of(made: Bench) -> object:
