@@ -77,9 +77,6 @@ class Exchange(Opening):
         worker, request, stages, leg = self.worker, self._request, self._stages, self._leg
         worker.exchanges.add(self)
         self.call_id = request.call_id = call.call_id
-        request.take_head(call.intake, len(body), call.traceparent)
-        request.take(body)
-        request.read_body(whole=True)
         stages[_RECEIVE] = call.decided_ns - call.started_ns
         self._go(ADMITTING)
         self._ticket = call.ticket
@@ -92,6 +89,10 @@ class Exchange(Opening):
         if call.is_closed:
             self._closed = self._delivery.begun = True
             self.phase = ENDED
+        # All that it holds is this one's by now: whatever raises from here on, it is given back.
+        request.take_head(call.intake, len(body), call.traceparent)
+        request.take(body)
+        request.read_body(whole=True)
 
     def _begin(self, head: Cut | None) -> None:
         request, worker = self._request, self.worker

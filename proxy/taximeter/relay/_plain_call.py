@@ -370,7 +370,10 @@ class PlainCall:
         if self.ticket is None and not self.is_closed:
             exchange.begin(self.intake, self.head)
         else:
-            exchange.take_over(self, body)
+            try:
+                exchange.take_over(self, body)
+            except Exception as fault:  # it has ended with that: what it is told next is no matter
+                exchange.fault(fault)
         return exchange
 
     def upstream_lost(self, clean: bool) -> None:
