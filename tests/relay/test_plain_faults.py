@@ -255,3 +255,30 @@ async def test_a_plain_call_may_be_broken_at_every_write(
             if is_over:
                 break  # it came to its end before its n-th write: there are no more
     assert 4 + parts <= steps < STEPS_MAX  # the journal's being made safe may fall in
+
+
+@pytest.mark.parametrize("how", ["cut", "left", "nothing idle"])
+@pytest.mark.parametrize("step", ["take_head", "take", "read_body"])
+async def test_a_bug_in_becoming_an_exchange_costs_no_more_than_its_call(
+    step: str, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L5, C8: the same, where it strikes while a call that is plain no more becomes another."""
+    upstream = Upstream((good(),), (good(),), (good()[:100], good()[100:]))
+    tiers = {"default": {"concurrency": 9}}
+    async with bench(tmp_path, upstream, tiers=tiers) as made:
+        client = await known(made)
+        if how == "nothing idle":
+            made.worker.snapshot.upstreams["openai"].drop_idle(float("inf"))
+        with monkeypatch.context() as patches:
+            once = break_place(patches, f"relay._request:Request.{step}", made)
+            await client.say(ask())
+            if how == "left":
+                client.leave()
+                await made.until(lambda: len(made.closed) == 3)
+            else:
+                assert (await heard_by(client))[:12] in (b"", b"HTTP/1.1 500")
+            assert once.has_raised
+            await nothing_is_held(made)
+        assert len(made.closed) == 3
+        assert made.closed[2].outcome is not Outcome.COMPLETED
+        await serves_on(made)
