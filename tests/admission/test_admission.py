@@ -33,6 +33,7 @@ from taximeter.admission import (
     User,
     Wait,
 )
+from taximeter.admission._adaptive import DIP_NS_MAX
 from taximeter.admission._routes import ROUTES_MAX
 from taximeter.admission._words import RETRIABLE, STATUS
 from tests.admission.rig import SECOND_NS, SPENT, WALL_NS, LateStore, Rig, slots
@@ -53,6 +54,21 @@ def test_o7_a_slot_is_held_to_the_last_byte() -> None:
     for ticket in waiting:
         assert rig.settle(ticket) == []
     assert len(rig.store) == 0
+
+
+def test_calls_behind_streams_do_not_wait_for_the_end_of_a_dip() -> None:
+    """O1: a dip of a found limit that streams make last keeps nobody waiting longer than stated."""
+    rig = Rig(Upstream(adaptive=Adaptive(initial=10, most=50)))
+    streams = [rig.go() for _ in range(10)]
+    ((_, gate),) = rig.admission.gates().items()
+    assert gate.adaptive is not None
+    for ticket in streams:
+        assert rig.hear(ticket, 200) is None
+    gate.adaptive._dip()
+    waiting = [rig.wait() for _ in range(2)]
+    assert rig.tick(DIP_NS_MAX / SECOND_NS - 1) == []
+    gone = rig.tick(1)
+    assert [effect.ticket for effect in gone] == waiting
 
 
 def test_a_call_that_has_ended_is_freed_at_once() -> None:

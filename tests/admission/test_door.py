@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taximeter.admission._adaptive import CUT, AdaptiveLimit
+from taximeter.admission._adaptive import CUT, DIP_NS_MAX, AdaptiveLimit
 from taximeter.admission._door import HOLD_NS_FIRST, HOLD_NS_MAX, Door, Gate
 from taximeter.admission._model import Adaptive
 from taximeter.admission._signals import Told
@@ -144,6 +144,22 @@ def test_streams_that_have_all_begun_hold_up_nobody() -> None:
             let_go += 1
         gate.awaiting = 0  # all of them have begun to be answered, and none ends
     assert let_go == 50
+
+
+def test_a_dip_that_streams_make_last_is_given_up() -> None:
+    """What would end a dip is answers, and streams that have all begun give none for minutes."""
+    limit = AdaptiveLimit(Adaptive(initial=20, most=50), 0)
+    limit._dip()
+    gate = Gate("g", limit)
+    gate.in_flight = dipped = limit.limit
+    assert dipped < 20
+    assert not gate.gives_up_dip(DIP_NS_MAX - 1)
+    gate.awaiting = 1
+    assert not gate.gives_up_dip(DIP_NS_MAX)
+    gate.awaiting = 0
+    assert gate.gives_up_dip(DIP_NS_MAX)
+    assert limit.limit == 20
+    assert not gate.gives_up_dip(DIP_NS_MAX)
 
 
 def test_a_server_that_lets_calls_wait_is_not_sent_more() -> None:

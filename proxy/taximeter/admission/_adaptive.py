@@ -41,7 +41,8 @@ A limit that is not used says nothing: it grows only when most of it was in use.
 *Long answers*: a stream holds its place for minutes and tells its latency once, at its beginning.
 Windows would take for ever to fill. But where every call under way has begun to be answered,
 nobody waits at the upstream, and its limit is not reached: so a call that finds ours reached is
-let go all the same, and the limit stretched, up to where refusals were last met (`stretch`).
+let go all the same, and the limit stretched, up to where refusals were last met (`stretch`). A
+dip is not stretched; if it lasts because of streams, it is given up (`give_up_dip`).
 
 What it does not know: limits by the minute, which look like refusals here and are waited out by
 `_door`; and what other clients of the same server do, which is part of what is found.
@@ -54,6 +55,7 @@ from statistics import median
 from typing import Final
 
 from taximeter.admission._model import Adaptive
+from taximeter.admission._words import SECOND_NS
 
 CUT: Final = 0.9
 CUT_AGAIN: Final = 0.7
@@ -66,6 +68,8 @@ LOWER_MOST: Final = 0.67
 DIP: Final = 0.75
 DIP_EVERY: Final = 25
 """Windows from dip to dip: a quarter of the limit for one window in 25 is 1 % of throughput."""
+DIP_NS_MAX: Final = 10 * SECOND_NS
+"""Longest dip of a limit that is reached while nobody waits at the upstream."""
 SAMPLES_MIN: Final = 30
 SAMPLES_MAX: Final = 200
 """Bounds of a window, in answers; between them, twice the limit."""
@@ -178,6 +182,13 @@ class AdaptiveLimit:
             return False
         self._set(min(max(before + 1, int(before * GROWTH_FAST)), most))
         return self.limit > before
+
+    def give_up_dip(self, now_ns: int) -> bool:
+        """End a dip that no answer will end: those under way are streams. Give whether it did."""
+        if not self._before_dip or now_ns - self._since_ns < DIP_NS_MAX:
+            return False
+        self.limit, self._before_dip = self._before_dip, 0
+        return True
 
     def _recover(self) -> None:
         if self.limit < self._recovers_to:

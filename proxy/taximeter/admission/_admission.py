@@ -273,7 +273,7 @@ class Admission:
                 keys.append(key)
             if keys:
                 self._entrance.pump_pool(pool, keys, now_ns, effects)
-        effects += self._entrance.pump((), now_ns)
+        effects += self._entrance.pump(self._routes.reopened(now_ns), now_ns)
         if now_ns - self._swept_ns >= SWEEP_NS:
             self._swept_ns = now_ns
             self.store.sweep(now_ns, wall_ns)

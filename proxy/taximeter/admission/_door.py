@@ -57,6 +57,13 @@ class Gate:
             return False
         return bool(self.awaiting) or not adaptive.stretch()
 
+    def gives_up_dip(self, now_ns: int) -> bool:
+        """Let a dip end that streams make last; give whether more may go now."""
+        adaptive = self.adaptive
+        if adaptive is None or self.awaiting or self.in_flight < adaptive.limit:
+            return False
+        return adaptive.give_up_dip(now_ns)
+
 
 class _Ceiling:
     """What an upstream says is left of one limit, moved on by what we have sent since."""

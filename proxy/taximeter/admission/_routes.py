@@ -228,6 +228,10 @@ class Routes:
             gate = self._gates[key] = Gate(key, adaptive)
         return gate
 
+    def reopened(self, now_ns: int) -> list[str]:
+        """Give the keys of gates that let more go now, by nothing but the time."""
+        return [gate.key for gate in self._gates.values() if gate.gives_up_dip(now_ns)]
+
     def make_retries(self, user: str, floor: int, now_ns: int) -> RetryBudget:
         """Make a user's retry budget; look in `users` first."""
         return self.users.make(user, "\x1fothers", lambda _: RetryBudget(floor, now_ns), now_ns)
