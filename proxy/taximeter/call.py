@@ -393,10 +393,6 @@ class CallIds:
         self._last = stamp
         # Version 7 stands above the low 12 bits of the stamp, variant 10 above the random tail.
         tail = 0x8000_0000_0000_0000 | random.getrandbits(62)
-        return "%08x-%04x-7%03x-%04x-%012x" % (  # noqa: UP031 - half as long as an f-string takes
-            stamp >> 28,
-            stamp >> 12 & 0xFFFF,
-            stamp & 0xFFF,
-            tail >> 48,
-            tail & 0xFFFF_FFFF_FFFF,
-        )
+        high, low = stamp >> 28, tail & 0xFFFF_FFFF_FFFF
+        parts = high, stamp >> 12 & 0xFFFF, stamp & 0xFFF, tail >> 48, low
+        return "%08x-%04x-7%03x-%04x-%012x" % parts  # noqa: UP031 - half as long as an f-string

@@ -18,7 +18,7 @@ from taximeter.trace_ids import trace_id_of
 
 if TYPE_CHECKING:
     from taximeter.relay._message import Message
-    from taximeter.relay._worker import Snapshot
+    from taximeter.relay._snapshot import Snapshot
 
 _NOTHING = RequestFacts()
 

@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from taximeter.relay._errors import Refused
     from taximeter.relay._keeping import Keeper
     from taximeter.relay._message import Message
+    from taximeter.relay._snapshot import Snapshot
     from taximeter.relay._tap import Tap
     from taximeter.relay._tunnel import Tunnel
     from taximeter.relay._turns import Turns
     from taximeter.relay._upstream import Upstream
-    from taximeter.relay._worker import RelayWorker, Snapshot
+    from taximeter.relay._worker import RelayWorker
 
 _now = time.monotonic_ns
 # Taken out of the class once: to look into an Enum is a call of its own.

@@ -9,7 +9,7 @@ import socket
 import time
 from collections import Counter as Tally
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from taximeter.admission import budget_periods
 from taximeter.call import CallIds, Counted, Outcome
@@ -27,21 +27,20 @@ from taximeter.relay._delivery import Delivery
 from taximeter.relay._errors import Refused
 from taximeter.relay._exchange import Exchange
 from taximeter.relay._headroom import HeadroomBook
-from taximeter.relay._identity import IdentityHeaders
 from taximeter.relay._journal_start import Begun, JournalStart, NoJournal
 from taximeter.relay._kept_answers import KeptAnswers
 from taximeter.relay._known import KnownHeads
-from taximeter.relay._money import Money, PricesOnDemand, counts_money
-from taximeter.relay._plain_call import PLAIN_BYTES_MAX, PlainCall
+from taximeter.relay._money import Money, counts_money
+from taximeter.relay._plain_call import PlainCall
 from taximeter.relay._policy import policy_of
 from taximeter.relay._pressure import look_at_pressure
 from taximeter.relay._purses import purses_of
 from taximeter.relay._request import Request
-from taximeter.relay._routing import Routes
 from taximeter.relay._seen_calls import SeenCalls
 from taximeter.relay._shared import Shared, warn_if_apart
+from taximeter.relay._snapshot import Snapshot
 from taximeter.relay._state import LoopLag, state_of
-from taximeter.relay._upstream import IDLE_SECONDS_MAX, Upstream, upstreams_of
+from taximeter.relay._upstream import IDLE_SECONDS_MAX
 from taximeter.settings import Settings
 from taximeter.shared_state import SharedStats
 
@@ -51,65 +50,6 @@ TICK_SECONDS = 1.0
 """How often deadlines are looked after: they are kept to within this."""
 BACKLOG = 4096
 LAST_WORDS_SECONDS = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Everything that a settings file decides, swapped whole on reload.
-
-    A call keeps the snapshot it began under.
-    """
-
-    settings: Settings
-    upstreams: dict[str, Upstream]
-    routes: Routes[Upstream]
-    identity_headers: IdentityHeaders
-    body_budget: ByteBudget
-    heads: KnownHeads
-    plain_bytes_max: int
-    """Bodies of this length and more are not a plain call's."""
-    prices: Money | None
-    """None where no budget counts money."""
-    prices_on_demand: PricesOnDemand
-    """For calls whose client wants to be told."""
-
-    @classmethod
-    def of(cls, settings: Settings, keys: KeyStore | None = None) -> Snapshot:
-        """Make the snapshot of a configuration, and of the virtual keys there are."""
-        identity = settings.identity
-        headers = IdentityHeaders(
-            user=_lower(identity.user_headers),
-            team=_lower(identity.team_headers),
-            session=_lower(identity.session_headers),
-        )
-        upstreams = upstreams_of(settings, headers.all)
-        defaults = {}
-        for family in ("openai", "anthropic", "gemini", "ollama"):
-            name = settings.upstream_for_family(family)
-            if name is not None:
-                defaults[family] = upstreams[name]
-        return cls(
-            settings=settings,
-            upstreams=upstreams,
-            routes=Routes(upstreams, defaults),
-            identity_headers=headers,
-            body_budget=ByteBudget(settings.relay.body_buffers_bytes_max),
-            heads=KnownHeads(),
-            plain_bytes_max=min(
-                PLAIN_BYTES_MAX, settings.relay.body_buffer_bytes_max, settings.relay.tap_bytes_max
-            ),
-            prices=Money(settings) if counts_money(settings, keys) else None,
-            prices_on_demand=PricesOnDemand(settings),
-        )
-
-    @property
-    def prices_found(self) -> Money | None:
-        """The prices, if they are there for whatever reason."""
-        return self.prices or self.prices_on_demand.found
-
-
-def _lower(names: tuple[str, ...] | list[str]) -> tuple[bytes, ...]:
-    return tuple(name.lower().encode("ascii") for name in names)
 
 
 class RelayWorker:
