@@ -157,6 +157,7 @@ async def test_a_bug_in_a_step_costs_no_more_than_its_call(
             heard = await heard_by(client)
             assert once.has_raised
             await nothing_is_held(made)
+        assert made.worker.faults > 0, "it was swallowed"
         status = int(heard[9:12]) if heard else None
         closed = made.closed[2:]
         if place == CLOSING:

@@ -36,7 +36,7 @@ from taximeter.relay._standing import ADMITTING, ATTEMPTING, ENDED, RECEIVING, R
 
 if TYPE_CHECKING:
     from taximeter.relay._known import Cut
-    from taximeter.relay._plain_call import PlainCall
+    from taximeter.relay._plain_standing import PlainStanding
 
 BODY_BYTES_PER_SECOND_MIN = 500
 """Bytes of a body that buy it a second more to come in: one that comes in drips is given up."""
@@ -66,13 +66,13 @@ class Exchange(Opening):
         except Exception as error:
             self.fault(error)
 
-    def began_as(self, call: PlainCall) -> None:
+    def began_as(self, call: PlainStanding) -> None:
         """Go by when, and under which settings, it began as a plain call."""
         self._started_ns = self.last_in_ns = self.last_out_ns = call.started_ns
         self._request.started_at_ns, self._request.snapshot = call.started_at_ns, call.snapshot
         self._leg.count_from(call.started_ns)
 
-    def take_over(self, call: PlainCall, body: bytes) -> None:
+    def take_over(self, call: PlainStanding, body: bytes) -> None:
         """Stand where a plain call stands, and go on from there."""
         worker, request, stages, leg = self.worker, self._request, self._stages, self._leg
         worker.exchanges.add(self)

@@ -11,7 +11,8 @@ here); the trace is 55 bytes of one strict form in place of 55 of the same form.
 is equal to one that was accepted there.
 
 What is kept holds credentials, as a connection's buffers do. It is forgotten when it has not been
-asked for within two generations, and at `HEADS_MAX`.
+asked for within two generations, and at `HEADS_MAX`; a connection's own last head (`Usual`) goes by
+the same generation, and stays until its next call or its end.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from aiohttp.connector import Connection
 
     from taximeter.relay._aiohttp import UpstreamSide
-    from taximeter.relay._plain_call import PlainCall
+    from taximeter.relay._plain_standing import PlainStanding
 
 ONE_WRITE_BYTES_MAX = 64 * 1024
 """Bodies up to this length go upstream in one write with the head."""
@@ -108,7 +108,7 @@ class Leg:
         """Count times from here."""
         self._origin_ns = origin_ns
 
-    def take_over(self, owner: LegOwner, call: PlainCall) -> None:
+    def take_over(self, owner: LegOwner, call: PlainStanding) -> None:
         """Go on with the first attempt of a call that was sent as a plain one."""
         self._upstream, self._connection, self.side = (
             call.intake.upstream,

@@ -8,7 +8,7 @@ in the order that the books hang on.
 
 What makes it safe to have this beside the other way is that it decides nothing. Wherever
 something is not as above, the call becomes an exchange that stands where this one stood
-(`_become_exchange`), and goes on from there as any other. Until `begin` has a ticket it has touched
+(`_plain_standing`), and goes on from there as any other. Until `begin` has a ticket it has touched
 nothing, and just says no. From then on whatever happens but the plain answer is told to the
 exchange, which has the one set of rules for it: the client leaves, the upstream is lost, the time
 is over, the answer is an error, is compressed, comes in pieces, or does not say what it used.
@@ -18,30 +18,21 @@ A test makes calls both ways, and holds the bytes and the records of one against
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import TYPE_CHECKING
 
 from taximeter.admission import Go
 from taximeter.call import Attempt, Closed, Outcome, Stage, UsageSource
 from taximeter.counting import tokens_from_bytes
-from taximeter.relay._exchange import Exchange
 from taximeter.relay._holder import wrong_with
 from taximeter.relay._plain_head import PlainHead, plain_head
+from taximeter.relay._plain_standing import PlainStanding
 from taximeter.relay._request import opened_of
 
 if TYPE_CHECKING:
-    from aiohttp.connector import Connection
-
     from taximeter.admission import Ticket
-    from taximeter.call import Opened, Usage
-    from taximeter.dialects import AnswerFacts, RequestFacts
-    from taximeter.relay._aiohttp import UpstreamSide
-    from taximeter.relay._errors import Refused
-    from taximeter.relay._intake import Intake
-    from taximeter.relay._known import Cut
-    from taximeter.relay._turns import Turns
-    from taximeter.relay._worker import RelayWorker
+    from taximeter.call import Usage
+    from taximeter.dialects import AnswerFacts
 
 PLAIN_BYTES_MAX = 64 * 1024
 """Length of a body, either way, up to which a call is a plain one: it is written in one go."""
@@ -49,7 +40,6 @@ PLAIN_BYTES_MAX = 64 * 1024
 _HEAD_BYTES_MAX = 8 * 1024
 """Length up to which an answer's head is a plain one."""
 
-log = logging.getLogger("taximeter.relay")
 _now = time.monotonic_ns
 # Taken out of their classes once: to look into an Enum is a call of its own.
 _COMPLETED, _REPORTED = Outcome.COMPLETED, UsageSource.REPORTED
@@ -64,58 +54,10 @@ _ANSWER = (
 )
 
 
-class PlainCall:
+class PlainCall(PlainStanding):
     """One call under way that has been plain so far."""
 
-    __slots__ = (
-        "_awaited",
-        "_client",
-        "_worker",
-        "body",
-        "call_id",
-        "connection",
-        "decided_ns",
-        "facts",
-        "head",
-        "intake",
-        "is_closed",
-        "opened",
-        "sent_ns",
-        "side",
-        "snapshot",
-        "started_at_ns",
-        "started_ns",
-        "ticket",
-        "traceparent",
-        "user",
-    )
-
-    call_id: str
-    facts: RequestFacts
-    opened: Opened
-    started_at_ns: int
-    decided_ns: int
-
-    def __init__(self, worker: RelayWorker, client: Turns, intake: Intake, head: Cut) -> None:
-        self._worker = worker
-        self._client = client
-        self.intake = intake
-        self.head = head
-        self.traceparent = head.traceparent
-        self.snapshot = worker.snapshot
-        """The settings it began under."""
-        self.body = b""
-        """Its request's body, while the worker's budget holds room for it."""
-        self.user: str | None = None
-        """Whom its body names."""
-        self.ticket: Ticket | None = None
-        self.connection: Connection | None = None
-        self.side: UpstreamSide | None = None
-        self.started_ns = 0
-        self.sent_ns: int | None = None
-        self._awaited = b""
-        self.is_closed = False
-        """Whether its close record is written."""
+    __slots__ = ()
 
     # -- its body, where it comes in a read of its own ---------------------------------------
 
@@ -139,10 +81,6 @@ class PlainCall:
             exchange.body_received(body)
             exchange.body_complete()
 
-    def body_broken(self, refused: Refused) -> None:
-        """See `Exchange`."""
-        self._become_exchange().body_broken(refused)
-
     # -- to the upstream --------------------------------------------------------------------
 
     def begin(self, body: bytes) -> bool:
@@ -161,8 +99,8 @@ class PlainCall:
             self.started_at_ns, self.started_ns = time.time_ns(), _now()
         try:
             ticket = self._enter(body, size)
-        except Exception as fault:  # the usual way meets it again, and ends the call well
-            log.error("A call met a fault of ours.", exc_info=fault)
+        except Exception as fault:  # the usual way takes the call from here
+            self._log_fault(fault)
             ticket = None
         if ticket is None:
             self._free_body()
@@ -240,7 +178,8 @@ class PlainCall:
         now = _now()
         try:
             found = self._read(data, now)
-        except Exception:  # the exchange meets it again, and says what it was
+        except Exception as fault:  # so does it here
+            self._log_fault(fault)
             found = None
         if found is None:
             self._become_exchange().upstream_bytes(data)
@@ -352,81 +291,3 @@ class PlainCall:
             tokens = (inputs or 0) + (outputs or 0)
         worker.admission.leave_straight(ticket, tokens, outputs, now)
         self.ticket = None
-
-    def _free_body(self) -> None:
-        self.snapshot.body_budget.give_back(len(self.body))
-        self.body = b""
-
-    # -- whatever else happens ----------------------------------------------------------------
-
-    def _become_exchange(self) -> Exchange:
-        """Go on as a call like any other, from where this one stands."""
-        body = self.body
-        self._free_body()  # the exchange takes room for it by itself
-        exchange = Exchange(self._worker, self._client, self.intake.message)
-        exchange.began_as(self)
-        self._worker.exchanges.discard(self)
-        self._client.follow(self, exchange)
-        if self.ticket is None and not self.is_closed:
-            exchange.begin(self.intake, self.head)
-        else:
-            try:
-                exchange.take_over(self, body)
-            except Exception as fault:  # it has ended with that: what it is told next is no matter
-                exchange.fault(fault)
-        return exchange
-
-    def upstream_lost(self, clean: bool) -> None:
-        """See `Exchange`."""
-        self._become_exchange().upstream_lost(clean)
-
-    def upstream_paused(self) -> None:
-        """See `Exchange`."""
-        self._become_exchange().upstream_paused()
-
-    def upstream_resumed(self) -> None:
-        """See `Exchange`."""
-        self._become_exchange().upstream_resumed()
-
-    def client_lost(self) -> None:
-        """See `Exchange`."""
-        self._become_exchange().client_lost()
-
-    def client_paused(self) -> None:
-        """See `Exchange`. It may be the answer itself that fills the buffer: that is no matter."""
-        if not self.is_closed:
-            self._become_exchange().client_paused()
-
-    def client_resumed(self) -> None:
-        """See `Exchange`."""
-        self._become_exchange().client_resumed()
-
-    def tunnel_bytes(self, data: bytes) -> None:
-        """See `Exchange`: there is no tunnel here."""
-
-    def interrupt(self) -> None:
-        """See `Exchange`."""
-        self._become_exchange().interrupt()
-
-    def tick(self, now: int) -> None:
-        """Look after the deadline of the answer's first byte; a body that is late is not plain."""
-        sent_ns, seconds = self.sent_ns, self.intake.upstream.settings.timeouts.first_byte_seconds
-        if sent_ns is None or now - sent_ns > seconds * 1e9:
-            self._become_exchange().tick(now)
-
-    # -- for whoever looks --------------------------------------------------------------------
-
-    @property
-    def upstream_name(self) -> str:
-        """Whose call it is."""
-        return self.intake.upstream.name
-
-    @property
-    def tier_in_use(self) -> str | None:
-        """The tier that it goes by."""
-        return None if self.ticket is None else self.ticket.plan.tier_name
-
-    @property
-    def age_ns(self) -> int:
-        """Time since it came."""
-        return _now() - self.started_ns

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from taximeter.relay._known import Cut
     from taximeter.relay._message import Message
     from taximeter.relay._plain_call import PlainCall
+    from taximeter.relay._plain_standing import PlainStanding
     from taximeter.relay._worker import RelayWorker
 
 LINGER_SECONDS = 2.0
@@ -120,7 +121,7 @@ class Turns(asyncio.Protocol):
             exchange.client_paused()  # the answer before has not been taken yet
         exchange.begin(intake, head)
 
-    def follow(self, call: PlainCall, exchange: Exchange) -> None:
+    def follow(self, call: PlainStanding, exchange: Exchange) -> None:
         """Take note that the call under way is an exchange from here on."""
         self._exchange = exchange
         if self._receiver is call:
