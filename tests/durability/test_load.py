@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from taximeter.relay._plain_call import PlainCall
 from tests.durability._load import Load
-from tests.relay.bench import bench
+from tests.relay.bench import bench, ended_plainly
 from tests.rig.upstream import Upstream
 
 
@@ -18,14 +16,7 @@ async def test_the_load_has_calls_that_go_the_plain_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """D1: whatever is killed under this load, plain calls are among those under way."""
-    ended: list[str] = []
-    end = PlainCall._end
-
-    def counted(call: PlainCall, *rest: Any) -> None:
-        ended.append(call.call_id)
-        end(call, *rest)
-
-    monkeypatch.setattr(PlainCall, "_end", counted)
+    ended = ended_plainly(monkeypatch)
     with Upstream() as upstream:
         async with bench(tmp_path, upstream={"url": upstream.url}) as made:
             load = Load(f"http://127.0.0.1:{made.port}", clients=4, pause_seconds=0, seed=1)

@@ -12,8 +12,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from taximeter.call import Closed, Counted, Opened, Record
 from taximeter.counting import Counter
+from taximeter.relay._plain_call import PlainCall
 from taximeter.relay._worker import RelayWorker
 from taximeter.settings import Settings
 
@@ -210,6 +213,19 @@ class Bench:
         assert opened <= set(ids), "a call was opened and never closed"
         counted = [record for record in self.records if isinstance(record, Counted)]
         assert {record.call_id for record in counted} <= set(ids)
+
+
+def ended_plainly(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Give a list that the ids of calls come into which go the plain way to their end."""
+    ended: list[str] = []
+    end = PlainCall._end
+
+    def noted(call: PlainCall, *rest: Any) -> None:
+        ended.append(call.call_id)
+        end(call, *rest)
+
+    monkeypatch.setattr(PlainCall, "_end", noted)
+    return ended
 
 
 def settings_for(

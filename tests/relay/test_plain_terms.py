@@ -17,10 +17,9 @@ from taximeter.admission._breaker import Event
 from taximeter.call import Closed, Opened, decode_record
 from taximeter.journal import JournalError, JournalWriter, RealDisk, SyncPolicy, root_of
 from taximeter.keys import KeyBook, KeyBudget, Terms, keys_path
-from taximeter.relay._plain_call import PlainCall
 from taximeter.settings import Settings
 from taximeter.trace_ids import span_id_of
-from tests.relay.bench import Line, bench, fields_of
+from tests.relay.bench import Line, bench, ended_plainly, fields_of
 from tests.relay.two_ways import (
     PAUSE,
     Scene,
@@ -353,14 +352,7 @@ async def test_the_official_client_goes_the_plain_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From its second on, calls of the official client are plain ones, and booked as they were."""
-    ended: list[str] = []
-    end = PlainCall._end
-
-    def counted(call: PlainCall, *rest: Any) -> None:
-        ended.append(call.call_id)
-        end(call, *rest)
-
-    monkeypatch.setattr(PlainCall, "_end", counted)
+    ended = ended_plainly(monkeypatch)
     choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "x"}}
     said = {"id": "x", "object": "chat.completion", "created": 1, "model": "m"}
     usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
