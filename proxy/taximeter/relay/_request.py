@@ -268,23 +268,25 @@ def opened_of(
 
     `user` is whom its body names, `traceparent` the field as it came.
     """
-    changes: dict[str, object] = {
-        "call_id": call_id,
-        "started_at_ns": started_at_ns,
-        "model": facts.model,
-        "service_tier": facts.service_tier,
-        "stream": facts.stream,
-        "trace_id": trace_id_of(call_id),
-    }
-    if retry_of is not None:
-        changes["retry_of"] = retry_of
+    opened = replace(
+        intake.opened,
+        call_id=call_id,
+        started_at_ns=started_at_ns,
+        model=facts.model,
+        service_tier=facts.service_tier,
+        stream=facts.stream,
+        trace_id=trace_id_of(call_id),
+        retry_of=retry_of,
+    )
     if user is not None:
-        changes["user"], changes["user_source"] = user, "body"
-    if traceparent is not None:
-        trace = parse_traceparent(traceparent)
-        if trace is not None:
-            changes["trace_id"] = trace.trace_id
-            changes["parent_span_id"] = trace.parent_span_id
-            changes["trace_flags"] = trace.flags
-            changes["trace_state"] = intake.trace_state
-    return replace(intake.opened, **changes)
+        opened = replace(opened, user=user, user_source="body")
+    trace = None if traceparent is None else parse_traceparent(traceparent)
+    if trace is not None:
+        opened = replace(
+            opened,
+            trace_id=trace.trace_id,
+            parent_span_id=trace.parent_span_id,
+            trace_flags=trace.flags,
+            trace_state=intake.trace_state,
+        )
+    return opened
