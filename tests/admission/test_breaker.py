@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taximeter.admission._breaker import BUCKETS, TRANSITIONS, CircuitBreaker, Event, State
+from taximeter.admission._breaker import PARTS, TRANSITIONS, CircuitBreaker, Event, State
 from taximeter.admission._model import Breaker
 
 SECOND_NS = 10**9
@@ -93,8 +93,8 @@ class Model:
                 self.open_until = now_ns + self.open_ns
             return
         self.results.append((now_ns, good))
-        part_ns = 30 * SECOND_NS // BUCKETS
-        recent = [g for at, g in self.results if now_ns // part_ns - at // part_ns < BUCKETS]
+        part_ns = 30 * SECOND_NS // PARTS
+        recent = [g for at, g in self.results if now_ns // part_ns - at // part_ns < PARTS]
         if not good and len(recent) >= 10 and recent.count(False) * 2 >= len(recent):
             self.open_until = now_ns + self.open_ns
             self.results.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Callable
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,14 +14,14 @@ from taximeter.admission import (
     Breaker,
 )
 from taximeter.admission._adaptive import SAMPLES_MAX, SAMPLES_MIN, AdaptiveLimit
-from taximeter.admission._breaker import BUCKETS, CircuitBreaker
+from taximeter.admission._breaker import PARTS, CircuitBreaker, State
 from tests.admission.graph import fields_of
 from tests.admission.rig import SECOND_NS
 from tests.rig.length import pick
 
 
-def kept_in(one: AdaptiveLimit | CircuitBreaker) -> list[object]:
-    """Give all that one of these keeps."""
+def kept_in(one: AdaptiveLimit) -> list[object]:
+    """Give all that a limit keeps."""
     return [getattr(one, name) for name in fields_of(type(one))]
 
 
@@ -48,23 +49,37 @@ class OldLimit(AdaptiveLimit):
 
 
 class OldBreaker(CircuitBreaker):
-    """The breaker as it is written down, without the short cut."""
+    """The breaker as it is written down: with each result, and the time it came at."""
 
-    __slots__ = ()
+    __slots__ = ("results",)
 
-    def _bucket(self, now_ns: int) -> list[int]:
-        part = now_ns // self._part_ns
-        gone = part - self._first_part
-        if gone >= BUCKETS:
-            self._forget_results(part)
-            gone = 0
-        for offset in range(1, gone + 1):
-            bucket = self._buckets[(self._first_part + offset) % BUCKETS]
-            self._calls -= bucket[0]
-            self._failures -= bucket[1]
-            bucket[0] = bucket[1] = 0
-        self._first_part = max(part, self._first_part)
-        return self._buckets[self._first_part % BUCKETS]
+    def __init__(self, config: Breaker, uniform: Callable[[], float]) -> None:
+        self.results: list[tuple[int, bool]] = []
+        super().__init__(config, uniform)
+
+    def succeeded(self, period: int, now_ns: int) -> None:
+        """Take in a good result."""
+        if period == self.period and self.state is State.CLOSED:
+            self.results.append((now_ns // self._part_ns, False))
+        super().succeeded(period, now_ns)
+
+    def failed(self, period: int, now_ns: int) -> None:
+        """Take in a bad one."""
+        if period == self.period and self.state is State.CLOSED:
+            self.results.append((now_ns // self._part_ns, True))
+        super().failed(period, now_ns)
+
+    def _begin_part(self, now_ns: int) -> None:
+        pass
+
+    def _forget_results(self, part: int) -> None:
+        super()._forget_results(part)
+        self.results.clear()
+
+    def _in_window(self) -> tuple[int, int]:
+        last = self.results[-1][0] if self.results else 0
+        found = [failed for part, failed in self.results if part > last - PARTS]
+        return len(found), sum(found)
 
 
 @settings(max_examples=pick(40, 3000), deadline=None)
@@ -99,7 +114,7 @@ def test_the_limit_is_found_as_before(initial: int, seed: int, refusals: float) 
     seed=st.integers(0, 2**32),
 )
 def test_the_breaker_counts_as_before(window: float, calls_min: int, seed: int) -> None:
-    """The breaker comes to the same after every result as by the longer formula."""
+    """The breaker comes to the same after every result as by all results that it was told of."""
     config = Breaker(window_seconds=window, calls_min=calls_min, open_seconds=1)
     chance, now_ns = random.Random(seed), 0
     halves = itertools.repeat(0.5).__next__
@@ -112,4 +127,7 @@ def test_the_breaker_counts_as_before(window: float, calls_min: int, seed: int) 
         for each in (short, long):
             if period is not None:
                 (each.failed if failed else each.succeeded)(period, now_ns)
-        assert kept_in(short) == kept_in(long)
+        assert (short.state, short.period, short.moves) == (long.state, long.period, long.moves)
+        assert short.wait_ns(now_ns) == long.wait_ns(now_ns)
+        if period is not None:
+            assert short._in_window() == long._in_window()

@@ -16,6 +16,7 @@ cannot close it, nor open it again.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from taximeter.admission._model import Breaker
@@ -52,7 +53,7 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
 """From each state: what may happen, and where it leads."""
 
 _CLOSED = State.CLOSED  # to look into an Enum is a call of its own
-BUCKETS = 10
+PARTS = 10
 """Parts of the window. Results leave it a part at a time."""
 
 
@@ -60,26 +61,34 @@ class CircuitBreaker:
     """The breaker of one upstream and model."""
 
     __slots__ = (
-        "_buckets",
         "_calls",
         "_config",
         "_failures",
-        "_first_part",
         "_open_ns",
         "_open_until_ns",
+        "_part_ends_ns",
         "_part_ns",
         "_probing",
         "_proved",
+        "_starts",
         "_uniform",
         "moves",
         "period",
         "state",
     )
 
+    _part_ns: int
+    _part_ends_ns: int
+    _calls: int
+    """Results counted since the breaker was last moved or configured."""
+    _failures: int
+    """Of them, the failures."""
+    _starts: deque[tuple[int, int]]
+    """Both, as they were when each part of the window began; the present part's is the last."""
+
     def __init__(self, config: Breaker, uniform: Callable[[], float]) -> None:
         self._config = config
         self._uniform = uniform
-        self._part_ns = 1
         self.state = State.CLOSED
         self.moves = dict.fromkeys(State, 0)
         """How often it has come into each state."""
@@ -94,7 +103,7 @@ class CircuitBreaker:
     def configure(self, config: Breaker) -> None:
         """Go by another configuration, in the same state and with a new window."""
         self._config = config
-        self._part_ns = max(1, int(config.window_seconds * SECOND_NS / BUCKETS))
+        self._part_ns = max(1, int(config.window_seconds * SECOND_NS / PARTS))
         self._forget_results(0)
 
     def try_pass(self, now_ns: int) -> int | None:
@@ -121,7 +130,8 @@ class CircuitBreaker:
         if period != self.period:
             return
         if self.state is _CLOSED:
-            self._bucket(now_ns)[0] += 1
+            if now_ns >= self._part_ends_ns:
+                self._begin_part(now_ns)
             self._calls += 1
         elif self.state is State.HALF_OPEN:
             self._probing = False
@@ -136,15 +146,12 @@ class CircuitBreaker:
         if self.state is State.HALF_OPEN:
             self._move(Event.FAILED, now_ns)
         elif self.state is State.CLOSED:
-            bucket = self._bucket(now_ns)
-            bucket[0] += 1
-            bucket[1] += 1
+            if now_ns >= self._part_ends_ns:
+                self._begin_part(now_ns)
             self._calls += 1
             self._failures += 1
-            if (
-                self._calls >= self._config.calls_min
-                and self._failures >= self._config.failure_ratio * self._calls
-            ):
+            calls, failures = self._in_window()
+            if calls >= self._config.calls_min and failures >= self._config.failure_ratio * calls:
                 self._move(Event.TRIPPED, now_ns)
 
     def opened_elsewhere(self, until_ns: int, now_ns: int) -> None:
@@ -182,25 +189,19 @@ class CircuitBreaker:
             self._open_ns = int(self._config.open_seconds * SECOND_NS)
 
     def _forget_results(self, part: int) -> None:
-        self._buckets = [[0, 0] for _ in range(BUCKETS)]
-        self._first_part = part
         self._calls = 0
         self._failures = 0
+        self._starts = deque([(0, 0)] * PARTS, PARTS)
+        self._part_ends_ns = (part + 1) * self._part_ns
 
-    def _bucket(self, now_ns: int) -> list[int]:
-        """Give the counts of the present part of the window; those that left it are taken off."""
+    def _begin_part(self, now_ns: int) -> None:
+        """Note how far the counts had come when the present part of the window began."""
         part = now_ns // self._part_ns
-        if part == self._first_part:
-            return self._buckets[part % BUCKETS]
-        gone = part - self._first_part
-        if gone >= BUCKETS:
-            self._forget_results(part)
-        else:
-            for offset in range(1, gone + 1):
-                bucket = self._buckets[(self._first_part + offset) % BUCKETS]
-                self._calls -= bucket[0]
-                self._failures -= bucket[1]
-                bucket[0] = bucket[1] = 0
-            if gone > 0:
-                self._first_part = part
-        return self._buckets[self._first_part % BUCKETS]
+        gone = part + 1 - self._part_ends_ns // self._part_ns
+        self._starts.extend([(self._calls, self._failures)] * min(gone, PARTS))
+        self._part_ends_ns = (part + 1) * self._part_ns
+
+    def _in_window(self) -> tuple[int, int]:
+        """Give the results in the window, and how many of them are failures."""
+        calls, failures = self._starts[0]
+        return self._calls - calls, self._failures - failures
