@@ -142,7 +142,7 @@ def test_streams_that_have_all_begun_hold_up_nobody() -> None:
         while door.short(1, 0) is None:
             door.enter(1, 0)
             let_go += 1
-        gate.awaiting = 0  # all of them have begun to be answered, and none ends
+        gate.heard = gate.in_flight  # all of them have begun to be answered, and none ends
     assert let_go == 50
 
 
@@ -151,12 +151,12 @@ def test_a_dip_that_streams_make_last_is_given_up() -> None:
     limit = AdaptiveLimit(Adaptive(initial=20, most=50), 0)
     limit._dip()
     gate = Gate("g", limit)
-    gate.in_flight = dipped = limit.limit
+    gate.in_flight = gate.heard = dipped = limit.limit
     assert dipped < 20
     assert not gate.gives_up_dip(DIP_NS_MAX - 1)
-    gate.awaiting = 1
+    gate.heard -= 1
     assert not gate.gives_up_dip(DIP_NS_MAX)
-    gate.awaiting = 0
+    gate.heard += 1
     assert gate.gives_up_dip(DIP_NS_MAX)
     assert limit.limit == 20
     assert not gate.gives_up_dip(DIP_NS_MAX)
@@ -168,7 +168,7 @@ def test_a_server_that_lets_calls_wait_is_not_sent_more() -> None:
     door = Door("d", gate)
     for _ in range(4):
         door.enter(1, 0)
-    gate.awaiting = 1
+    gate.heard = 3
     assert door.short(1, 0) is not None
     assert gate.adaptive is not None
     assert gate.adaptive.limit == 4

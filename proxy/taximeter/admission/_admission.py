@@ -237,7 +237,8 @@ class Admission:
         if ticket.period is not None:
             hand_back(route, ticket.period)
             ticket.period = None
-            route.door.gate.awaiting -= 1
+        else:
+            route.door.gate.heard -= 1
         self._attempts.back(ticket)
         route.door.leave()
         if spent.output_tokens is not None:

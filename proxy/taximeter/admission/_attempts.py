@@ -67,7 +67,7 @@ class Attempts:
             return None
         route, status = ticket.route, answer.status
         period, ticket.period = ticket.period, None
-        route.door.gate.awaiting -= 1
+        route.door.gate.heard += 1
         started_ns = ticket.attempt_ns
         if answer.headers and route.pool.config.heeds:
             told = _signals.told(answer.headers, wall_ns)
@@ -153,7 +153,7 @@ class Attempts:
         self.back(ticket)
         ticket.load = gate.in_flight - gate.away
         ticket.period = period
-        gate.awaiting += 1
+        gate.heard -= 1
         ticket.attempts += 1
         ticket.attempt_ns = now_ns
         self._store.charge(ticket.plan, now_ns)

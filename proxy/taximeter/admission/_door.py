@@ -33,16 +33,21 @@ HOLD_DOUBLINGS_MAX = 5
 class Gate:
     """Calls of one credential under way at one upstream."""
 
-    __slots__ = ("adaptive", "awaiting", "away", "in_flight", "key")
+    __slots__ = ("adaptive", "away", "heard", "in_flight", "key")
 
     def __init__(self, key: str, adaptive: AdaptiveLimit | None) -> None:
         self.key = key
         self.adaptive = adaptive
         self.in_flight = 0
-        self.awaiting = 0
-        """Of them, those whose attempt has had no answer yet."""
+        self.heard = 0
+        """Of them, those whose attempt has had its answer, or has failed."""
         self.away = 0
         """Of them, those between two attempts: not at the upstream."""
+
+    @property
+    def awaiting(self) -> int:
+        """Calls under way whose attempt has had no answer yet."""
+        return self.in_flight - self.heard
 
     @property
     def is_full(self) -> bool:
@@ -97,12 +102,15 @@ class Door:
         "gate",
         "in_flight",
         "key",
+        "quiet",
     )
 
     def __init__(self, key: str, gate: Gate) -> None:
         self.key = key
         self.gate = gate
         self.in_flight = 0
+        self.quiet = True
+        """Nothing holds calls back but the gate: no hold, no ramp and no ceiling."""
         self._ceilings: dict[bool, _Ceiling] = {}
         self._hold_until_ns = 0
         self._holds_in_a_row = 0
@@ -115,29 +123,34 @@ class Door:
         gate = self.gate
         if gate.is_full:
             return Short(gate.key, "upstream.concurrency", False, None)
+        if self.quiet:
+            return None
         if self._hold_until_ns > now_ns:
             return Short(self.key, "upstream.hold", False, self._hold_until_ns - now_ns)
         if self._ramp and self.in_flight >= self._ramp:
             return Short(self.key, "upstream.ramp", False, None)
-        if self._ceilings:
-            for of_tokens, ceiling in tuple(self._ceilings.items()):
-                if ceiling.tat_ns <= now_ns:
-                    del self._ceilings[of_tokens]
-                    continue
-                wait_ns = ceiling.wait_ns(tokens if of_tokens else 1, now_ns)
-                if wait_ns > 0:
-                    return Short(self.key, "upstream.told", False, wait_ns)
+        for of_tokens, ceiling in tuple(self._ceilings.items()):
+            if ceiling.tat_ns <= now_ns:
+                del self._ceilings[of_tokens]
+                continue
+            wait_ns = ceiling.wait_ns(tokens if of_tokens else 1, now_ns)
+            if wait_ns > 0:
+                return Short(self.key, "upstream.told", False, wait_ns)
+        self.quiet = not (self._ramp or self._ceilings)
         return None
 
     def enter(self, tokens: int, now_ns: int) -> None:
         """Let a call through."""
         self.in_flight += 1
         self.gate.in_flight += 1
-        self.gate.awaiting += 1
-        if self._ceilings:
-            for of_tokens, ceiling in self._ceilings.items():
-                cost = min(tokens, ceiling.limit) if of_tokens else 1
-                ceiling.tat_ns = max(ceiling.tat_ns, now_ns) + cost * ceiling.token_ns
+        if not self.quiet:
+            self.charge(tokens, now_ns)
+
+    def charge(self, tokens: int, now_ns: int) -> None:
+        """Take what a call will use from what the upstream says is left."""
+        for of_tokens, ceiling in self._ceilings.items():
+            cost = min(tokens, ceiling.limit) if of_tokens else 1
+            ceiling.tat_ns = max(ceiling.tat_ns, now_ns) + cost * ceiling.token_ns
 
     def leave(self) -> None:
         """Note that a call has ended, to its last byte."""
@@ -155,11 +168,11 @@ class Door:
                 continue  # Full again within nanoseconds.
             if old is None or new.wait_ns(1, now_ns) >= old.wait_ns(1, now_ns):
                 self._ceilings[told.of_tokens] = new
+                self.quiet = False
 
     def answered(self, started_ns: int, now_ns: int) -> bool:
         """Take in a good answer to a call begun at `started_ns`; give whether more may come now."""
         if not self._ramp:
-            self._holds_in_a_row = 0
             return False
         if started_ns < self._hold_until_ns:
             return False
@@ -182,6 +195,7 @@ class Door:
             self._ramp_to = max(self._ramp_to, self.in_flight)
             self._ramp = max(1, self.in_flight // 2)
         self._hold_until_ns = max(self._hold_until_ns, until_ns)
+        self.quiet = False
         return shut
 
     def is_idle(self, now_ns: int) -> bool:

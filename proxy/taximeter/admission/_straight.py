@@ -84,12 +84,15 @@ class StraightWay:
         adaptive = gate.adaptive
         if adaptive is not None and gate.in_flight >= adaptive.limit:
             return None  # Whether the limit is to be stretched (see `Gate`) is asked once a call.
-        if door.short(tokens, now_ns) is not None:
+        if not door.quiet and door.short(tokens, now_ns) is not None:
             return None
         need = Need(input_tokens, tokens)
         if plan.keys and store.take(plan, need, now_ns) is not None:
             return None
-        door.enter(tokens, now_ns)
+        gate.in_flight += 1
+        door.in_flight += 1
+        if not door.quiet:
+            door.charge(tokens, now_ns)
         fair_cost = input_tokens + (output if output < guess else guess)
         ticket = Ticket(plan, route, need, fair_cost, now_ns)
         ticket.taken = True
@@ -125,19 +128,19 @@ class StraightWay:
         route, plan, started_ns = ticket.route, ticket.plan, ticket.attempt_ns
         door, breaker = route.door, route.breaker
         gate = door.gate
-        ticket.period = None
-        gate.awaiting -= 1
         if breaker is not None:
             breaker.succeeded(period, now_ns)
-        door.answered(started_ns, now_ns)
+        if not door.quiet:
+            door.answered(started_ns, now_ns)
         if gate.adaptive is not None:
             gate.adaptive.answered(started_ns, now_ns, gate.in_flight, ticket.load)
         if output_tokens is not None:
             route.guess.learn(output_tokens)
         # Up to here a fault of ours leaves a ticket that `settle` still gives back.
-        ticket.step, ticket.taken = _ENDED, False
+        ticket.period, ticket.step, ticket.taken = None, _ENDED, False
         self._counters.settled += 1
-        door.leave()
+        door.in_flight -= 1
+        gate.in_flight -= 1
         if plan.keys and self._store is not None:
             self._store.give_back(plan, ticket.need, tokens, 1, now_ns)
         return True
