@@ -110,7 +110,7 @@ def test_o3_retries_stay_within_the_budget_over_any_time(
     for gap_ns, is_call in steps:
         now_ns += gap_ns
         if is_call:
-            budget.called(int(ratio * 1_000_000))
+            budget.left_micro += int(ratio * 1_000_000)
             events.append((now_ns, 1, 0))
         while budget.has(now_ns):
             budget.take()
@@ -129,7 +129,7 @@ def test_o3_good_times_save_up_only_so_much() -> None:
     """O3: a day of good calls does not pay for a storm."""
     budget = RetryBudget(10, 0)
     for _ in range(10_000):
-        budget.called(200_000)
+        budget.left_micro += 200_000
     taken = 0
     while budget.has(0):
         budget.take()

@@ -207,7 +207,7 @@ MUTATIONS = (
         "a straight call that passes those who wait",
         "O1",
         "admission._straight",
-        "            or route.pool.queue.waiting\n",
+        "        if pool.queue.waiting:\n            return None\n",
         "",
         "tests/admission/test_straight_cases.py::"
         "test_o5_a_call_that_something_keeps_is_left_as_it_was[somebody waits]",

@@ -168,8 +168,8 @@ class Attempts:
     def arrived(self, ticket: Ticket, now_ns: int) -> None:
         """Put what one call brings into the retry budgets over it."""
         pool = ticket.route.pool
-        pool.retries.called(pool.ratio_micro)
-        self.budget_of(ticket, now_ns).called(pool.ratio_micro)
+        pool.retries.left_micro += pool.ratio_micro
+        self.budget_of(ticket, now_ns).left_micro += pool.ratio_micro
 
     def budget_of(self, ticket: Ticket, now_ns: int) -> RetryBudget:
         """Give the retry budget of a call's user."""

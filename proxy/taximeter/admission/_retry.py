@@ -93,36 +93,34 @@ class Again:
 class RetryBudget:
     """The retries that one user or one upstream has left. Counted in millionths."""
 
-    __slots__ = ("_at_ns", "_floor", "_left", "_most")
+    __slots__ = ("_at_ns", "_floor", "_most", "left_micro")
 
     def __init__(self, floor: int, now_ns: int) -> None:
         self._floor = floor * _MICRO
         self._most = (floor + SAVED_MAX) * _MICRO
-        self._left = self._floor
+        self.left_micro = self._floor
+        """Each call adds its part; cut to what may be saved when it is next asked for."""
         self._at_ns = now_ns
-
-    def called(self, ratio_micro: int) -> None:
-        """Put in what one call brings."""
-        self._left += ratio_micro  # Cut to what may be saved when it is next asked for.
 
     def has(self, now_ns: int) -> bool:
         """Tell whether a retry is left."""
         self._refill(now_ns)
-        return self._left >= _MICRO
+        return self.left_micro >= _MICRO
 
     def share_left(self, now_ns: int) -> float:
         """Give what is left as a share of what is there at a start: from 0 to 1, no more."""
         self._refill(now_ns)
-        return max(0.0, min(1.0, self._left / (self._floor or SAVED_MAX * _MICRO)))
+        return max(0.0, min(1.0, self.left_micro / (self._floor or SAVED_MAX * _MICRO)))
 
     def take(self) -> None:
         """Take one retry out. Ask `has` first."""
-        self._left -= _MICRO
+        self.left_micro -= _MICRO
 
     def is_idle(self, now_ns: int) -> bool:
         """Tell whether this is as good as new: nothing is lost with it but what was saved."""
         return (
-            now_ns - self._at_ns > _MINUTE_NS and self._left + self._gained(now_ns) >= self._floor
+            now_ns - self._at_ns > _MINUTE_NS
+            and self.left_micro + self._gained(now_ns) >= self._floor
         )
 
     def _gained(self, now_ns: int) -> int:
@@ -130,9 +128,9 @@ class RetryBudget:
 
     def _refill(self, now_ns: int) -> None:
         # The floor comes back by the minute, up to the floor; what calls put in stays above it.
-        if self._left < self._floor:
-            self._left = min(self._left + self._gained(now_ns), self._floor)
-        self._left = min(self._left, self._most)
+        if self.left_micro < self._floor:
+            self.left_micro = min(self.left_micro + self._gained(now_ns), self._floor)
+        self.left_micro = min(self.left_micro, self._most)
         self._at_ns = now_ns
 
 

@@ -38,7 +38,7 @@ _GOING, _ENDED = Step.GOING, Step.ENDED
 class StraightWay:
     """Takes calls in and out that nothing keeps."""
 
-    __slots__ = ("_attempts", "_counters", "_pressure", "_routes", "_store")
+    __slots__ = ("_attempts", "_counters", "_pools", "_pressure", "_routes", "_store", "_users")
 
     def __init__(
         self,
@@ -48,7 +48,9 @@ class StraightWay:
         pressure: Pressure,
         attempts: Attempts,
     ) -> None:
-        self._routes = routes
+        self._routes = routes.routes
+        self._pools = routes.pools
+        self._users = routes.users
         # A store elsewhere has to be asked, and asking is waiting.
         self._store = store if isinstance(store, MemoryStore) else None
         self._counters = counters
@@ -62,14 +64,16 @@ class StraightWay:
 
         The arguments are those of a `Request`.
         """
-        route, store = self._routes.routes.get(plan.route_key), self._store
+        route, store = self._routes.get(plan.route_key), self._store
         if (
             route is None
             or store is None
             or not plan.straight
             or self._pressure.level is _PRESSURE_CLOSED
-            or route.pool.queue.waiting
         ):
+            return None
+        pool = route.pool
+        if pool.queue.waiting:
             return None
         breaker, period = route.breaker, 0
         if breaker is not None:
@@ -101,7 +105,9 @@ class StraightWay:
         ticket.attempt_ns = now_ns
         ticket.load = gate.in_flight - gate.away
         ticket.period = period
-        self._attempts.arrived(ticket, now_ns)
+        retries = self._users.get(plan.user) or self._attempts.budget_of(ticket, now_ns)
+        retries.left_micro += pool.ratio_micro
+        pool.retries.left_micro += pool.ratio_micro
         self._counters.admitted += 1
         return ticket
 
@@ -122,7 +128,7 @@ class StraightWay:
         period = ticket.period
         if period is None:
             return False
-        for pool in self._routes.pools.values():
+        for pool in self._pools.values():
             if pool.queue.waiting:
                 return False
         route, plan, started_ns = ticket.route, ticket.plan, ticket.attempt_ns
