@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import deque
 from typing import Any
 
@@ -13,12 +14,15 @@ _FIELDS: dict[type, tuple[str, ...]] = {}
 
 
 def fields_of(kind: type) -> tuple[str, ...]:
-    """Give the names of all that an object of this class keeps in slots."""
+    """Give the names of all that objects of this class keep in slots, or have from the class."""
     names = _FIELDS.get(kind)
     if names is None:
-        slots = (vars(base).get("__slots__", ()) for base in kind.__mro__)
-        flat = (name for each in slots for name in ((each,) if isinstance(each, str) else each))
-        names = _FIELDS[kind] = tuple(name for name in flat if name != "__weakref__")
+        flat: list[str] = []
+        for base in kind.__mro__:
+            slots = vars(base).get("__slots__", ())
+            flat += [slots] if isinstance(slots, str) else slots
+            flat += inspect.get_annotations(base)
+        names = _FIELDS[kind] = tuple(dict.fromkeys(flat))
     return names
 
 
@@ -50,9 +54,8 @@ def all_of(*things: object) -> object:
         found: list[object] = [kind.__name__]
         if isinstance(thing, dict):
             found += [(read(key), read(value)) for key, value in thing.items()]
-        found += [(name, read(getattr(thing, name))) for name in fields_of(kind)]
-        if hasattr(thing, "__dict__"):
-            found += [(name, read(value)) for name, value in vars(thing).items()]
+        names = set(fields_of(kind)).union(getattr(thing, "__dict__", ()))
+        found += [(name, read(getattr(thing, name))) for name in sorted(names)]
         return found
 
     return read(things)

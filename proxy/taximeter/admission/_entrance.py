@@ -223,7 +223,6 @@ class Entrance:
         """Let a call go that has all it needs."""
         ticket.step = Step.GOING
         ticket.period = period
-        ticket.attempts = 1
         ticket.attempt_ns = now_ns
         door = ticket.route.door
         door.enter(ticket.need.tokens, now_ns)

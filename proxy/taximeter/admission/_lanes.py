@@ -8,16 +8,16 @@ from collections import OrderedDict
 class Waiter:
     """A call in the queue. Whoever uses the queue derives from it."""
 
-    __slots__ = ("deadline_ns", "fair_cost", "lane", "sequence", "since_ns")
+    deadline_ns: int = 0
+    lane: Lane | None = None
+    """The lane it waits in; None when it does not wait."""
+    sequence: int = 0
+    """Its place among all that ever waited."""
 
     def __init__(self, fair_cost: int, since_ns: int, deadline_ns: int) -> None:
         self.fair_cost = max(1, fair_cost)
         self.since_ns = since_ns
         self.deadline_ns = deadline_ns
-        self.lane: Lane | None = None
-        """The lane it waits in; None when it does not wait."""
-        self.sequence = 0
-        """Its place among all that ever waited."""
 
 
 class Flow:

@@ -101,7 +101,6 @@ class StraightWay:
         ticket = Ticket(plan, route, need, fair_cost, now_ns)
         ticket.taken = True
         ticket.step = _GOING
-        ticket.attempts = 1
         ticket.attempt_ns = now_ns
         ticket.load = gate.in_flight - gate.away
         ticket.period = period

@@ -24,58 +24,41 @@ class Step(Word):
 
 
 class Ticket(Waiter):
-    """A call that has been let in, or waits to be. To its holder it is opaque."""
+    """A call that has been let in, or waits to be. To its holder it is opaque.
 
-    __slots__ = (
-        "__weakref__",
-        "asking",
-        "attempt_ns",
-        "attempts",
-        "away",
-        "hold",
-        "load",
-        "need",
-        "output_tokens_max",
-        "period",
-        "plan",
-        "queued",
-        "route",
-        "step",
-        "taken",
-        "told_short",
-        "unpriced",
-    )
+    One is made for every call, and to most of them nothing happens. So what it is at first stands
+    in the class, and an object has of its own what has come to be otherwise.
+    """
+
+    hold: Hold = NOTHING
+    taken: bool = False
+    """It has its limits' leave; what it may still wait for is its route."""
+    asking: bool = False
+    """A store elsewhere has been asked and has not answered."""
+    told_short: Short | None = None
+    """What that store answered, until it is heeded."""
+    step: Step = Step.WAITING
+    attempts: int = 1
+    """Which attempt it is at, or is to begin with."""
+    attempt_ns: int = 0
+    """When the present attempt began."""
+    load: int = 0
+    """Calls that were at the upstream then, itself included."""
+    away: bool = False
+    """It is between two attempts."""
+    period: int | None = None
+    """The breaker's pass of the present attempt; None when its result has been told."""
+    queued: bool = False
+    output_tokens_max: int | None = None
+    unpriced: bool = False
 
     def __init__(self, plan: Plan, route: Route, need: Need, fair_cost: int, now_ns: int) -> None:
-        # Waiter's, written out: one is made for every call.
+        # Waiter's, written out.
         self.fair_cost = fair_cost or 1
         self.since_ns = now_ns
-        self.deadline_ns = 0
-        self.lane = None
-        self.sequence = 0
         self.plan = plan
         self.route = route
         self.need = need
-        self.hold: Hold = NOTHING
-        self.taken = False
-        """It has its limits' leave; what it may still wait for is its route."""
-        self.asking = False
-        """A store elsewhere has been asked and has not answered."""
-        self.told_short: Short | None = None
-        """What that store answered, until it is heeded."""
-        self.step = Step.WAITING
-        self.attempts = 0
-        self.attempt_ns = 0
-        """When the present attempt began."""
-        self.load = 0
-        """Calls that were at the upstream then, itself included."""
-        self.away = False
-        """It is between two attempts."""
-        self.period: int | None = None
-        """The breaker's pass of the present attempt; None when its result has been told."""
-        self.queued = False
-        self.output_tokens_max: int | None = None
-        self.unpriced = False
 
     def asks(self) -> None:
         """Note that a store elsewhere has been asked."""
