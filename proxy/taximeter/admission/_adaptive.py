@@ -151,7 +151,7 @@ class AdaptiveLimit:
         if load > self._proved or (self._doubts and load and load == self._proved):
             self._prove(started_ns, load)
         before = self.limit
-        if started_ns >= self._cut_at:
+        if (self._cuts_in_a_row or self._recovers_to) and started_ns >= self._cut_at:
             self._cuts_in_a_row = 0
             if self._recovers_to:
                 self._recover()
@@ -159,7 +159,7 @@ class AdaptiveLimit:
             samples = self._samples
             samples.append(now_ns - started_ns)
             many = len(samples)
-            if many >= SAMPLES_MIN and many >= min(2 * self.limit, SAMPLES_MAX):
+            if many >= SAMPLES_MIN and (many >= 2 * self.limit or many >= SAMPLES_MAX):
                 self._end_window(now_ns)
         return self.limit > before
 

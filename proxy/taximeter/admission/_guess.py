@@ -29,8 +29,14 @@ class OutputGuess:
 
     def learn(self, output_tokens: int) -> None:
         """Take in what one call came to."""
-        if output_tokens > self._tokens:
-            self._tokens = min(self._tokens * (1 + UP), float(output_tokens))
+        tokens = self._tokens
+        if output_tokens > tokens:
+            tokens *= 1 + UP
+            if tokens > output_tokens:
+                tokens = float(output_tokens)
         else:
-            self._tokens = max(self._tokens * (1 - DOWN), float(LEAST_TOKENS))
-        self.tokens = int(self._tokens)
+            tokens *= 1 - DOWN
+            if tokens < LEAST_TOKENS:
+                tokens = float(LEAST_TOKENS)
+        self._tokens = tokens
+        self.tokens = int(tokens)
