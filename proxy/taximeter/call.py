@@ -392,7 +392,10 @@ class CallIds:
             stamp = self._last + 1
         self._last = stamp
         # Version 7 stands above the low 12 bits of the stamp, variant 10 above the random tail.
-        tail = 0x8000_0000_0000_0000 | random.getrandbits(62)
-        high, low = stamp >> 28, tail & 0xFFFF_FFFF_FFFF
-        parts = high, stamp >> 12 & 0xFFFF, stamp & 0xFFF, tail >> 48, low
-        return "%08x-%04x-7%03x-%04x-%012x" % parts  # noqa: UP031 - half as long as an f-string
+        return "%08x-%04x-7%03x-%04x-%012x" % (  # noqa: UP031 - half as long as an f-string
+            stamp >> 28,
+            stamp >> 12 & 0xFFFF,
+            stamp & 0xFFF,
+            0x8000 | random.getrandbits(14),
+            random.getrandbits(48),
+        )

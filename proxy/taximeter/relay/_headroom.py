@@ -112,13 +112,13 @@ class HeadroomBook:
     """What each upstream last said, by the model that was asked for."""
 
     def __init__(self) -> None:
-        self._looked_ns: dict[tuple[str, str], int] = {}
+        self._due_ns: dict[tuple[str, str], int] = {}
+        """From when on an answer is looked at again."""
         self._said: dict[tuple[str, str], tuple[int, dict[str, _Pair]]] = {}
 
     def is_due(self, upstream: str, model: str | None, now_ns: int) -> bool:
         """Tell whether an answer's fields are to be looked at again."""
-        looked_ns = self._looked_ns.get((upstream, model or ""))
-        return looked_ns is None or now_ns - looked_ns >= LOOK_NS
+        return now_ns >= self._due_ns.get((upstream, model or ""), 0)
 
     def hear(self, upstream: str, model: str | None, fields: Fields, now_ns: int) -> bool:
         """Take note of an answer's fields, unless the last look was just before: then False.
@@ -132,7 +132,7 @@ class HeadroomBook:
         if not self.is_due(upstream, model, now_ns):
             return False
         key = (upstream, model or "")
-        _keep(self._looked_ns, key, now_ns)
+        _keep(self._due_ns, key, now_ns + LOOK_NS)
         told = read_headroom(fields)
         if told:
             _keep(self._said, key, (now_ns, told))
