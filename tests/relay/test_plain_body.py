@@ -10,6 +10,7 @@ import pytest
 
 from taximeter.relay._exchange import Exchange
 from taximeter.relay._plain_call import PlainCall
+from taximeter.settings import Settings
 from tests.relay.bench import Bench, Client, Line, bench, ended_plainly
 
 HEAD = (
@@ -144,6 +145,21 @@ async def test_a_drain_ends_a_call_whose_body_has_not_come(tmp_path: Path) -> No
         assert (await client.answer())[0] == 503
         await made.at_rest()
     assert made.closed[-1].outcome == "interrupted"
+
+
+async def test_a_call_goes_by_the_limits_of_the_moment_it_is_let_in(tmp_path: Path) -> None:
+    """O1: limits that change between head and body hold for the call, known though it is."""
+    async with bench(tmp_path, answer_well) as made:
+        client, worker = await known(made), made.worker
+        await client.say(HEAD % len(BODY))
+        await head_is_here(made)
+        said = worker.settings.model_dump(mode="json", exclude_unset=True)
+        none = {"default": {"concurrency": 0}}
+        worker.reload(Settings.model_validate({**said, "tiers": none}))
+        await client.say(BODY)
+        assert (await client.answer())[0] == 429
+        await made.at_rest()
+    assert made.closed[-1].outcome == "rejected"
 
 
 async def test_a_call_keeps_the_settings_it_began_under(tmp_path: Path) -> None:

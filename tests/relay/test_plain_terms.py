@@ -211,6 +211,12 @@ SCENES: dict[str, Scene] = {
         upstream=NO_QUEUE,
         rooms={"tiers": {"t": {"requests_per_minute": 2}}, "users": {"a": {"tier": "t"}}},
     ),
+    "a model with limits": Scene(
+        play=in_turn(*[ask(model=name) for name in ("m", "m", "n", "m", "n", "n")]),
+        plain=3,
+        upstream={**NO_QUEUE, "limits": {"models": {"n": {"requests_per_minute": 2}}}},
+        calls=6,
+    ),
     # limits
     "no limit reached": limited(
         {"concurrency": 9, "requests_per_minute": 60, "tokens_per_minute": 60}, 3, max_tokens=5

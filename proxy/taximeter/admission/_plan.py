@@ -10,7 +10,7 @@ own: it holds up nobody else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from taximeter.admission._model import (
@@ -105,6 +105,9 @@ class Plan:
     """All that stands over one kind of call."""
 
     key: str
+    policy: Policy = field(repr=False)
+    """What it was made from. Wherever one is kept, it holds as long as this is the policy."""
+    model: str
     user: str
     tier_name: str
     tier: Tier
@@ -215,6 +218,8 @@ def resolve(policy: Policy, request: Request) -> Plan:
     ask_key = key_of("ask", key)
     return Plan(
         key=key,
+        policy=policy,
+        model=request.model,
         user=request.user,
         tier_name=tier_name,
         tier=tier,

@@ -2,7 +2,7 @@
 
 A program makes its calls with the same head again and again: the length differs, and the trace.
 So what follows from a head is worked out once, here, and shared by every call that comes with
-it (see `_known`). Nothing in an `Intake` changes after it is made.
+it (see `_known`). Nothing that an `Intake` says changes after it is made.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from taximeter.relay._summary import ASKED
 from taximeter.relay._trace import parse_tracestate
 
 if TYPE_CHECKING:
+    from taximeter.admission import Plan
     from taximeter.keys import KeyStore, VirtualKey
     from taximeter.relay._identity import IdentityHeaders
     from taximeter.relay._known import Usual
@@ -67,6 +68,7 @@ class Intake:
         "message",
         "method",
         "opened",
+        "plan",
         "refusal",
         "route",
         "speaker",
@@ -186,6 +188,8 @@ class Intake:
             and not operation.stream
         )
         """Whether its calls can be plain ones (`_plain_call`), by all that a head tells."""
+        self.plan: Plan | None = None
+        """What stands over its last plain call: mostly over its next one, too."""
         self.usual: Usual | None = None
         """What a connection keeps of it; see `_known`."""
 
@@ -227,7 +231,7 @@ class Intake:
 
     def forget_starts(self) -> None:
         """Make the head that goes upstream anew: where it goes has changed."""
-        self._start_as_asked = self._start_uncoded = None
+        self._start_as_asked = self._start_uncoded = self.plan = None
 
     def start(self, *, uncoded: bool) -> bytes:
         """Give the beginning of the head that goes upstream: all but how the body is framed.
