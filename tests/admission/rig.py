@@ -133,6 +133,6 @@ class LateStore:
         self._chance.shuffle(asked)
         effects: list[Effect] = []
         for need, answer in asked:
-            assert isinstance(need.call, Ticket)
-            effects += admission.answered(need.call, answer(), now_ns)
+            assert isinstance(need, Ticket)
+            effects += admission.answered(need, answer(), now_ns)
         return effects

@@ -165,7 +165,7 @@ def test_all_rates_or_none() -> None:
     short = rates.take([wide, narrow], need, 0)
     assert short is not None
     assert short.key == "n"
-    assert need.marks == []
+    assert not need.marks
     assert rates.left(wide, 0) == 90
 
 

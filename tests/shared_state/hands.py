@@ -60,12 +60,12 @@ class Hands:
         wall_ns: int | None = None,
     ) -> tuple[Need, Admitted | Over]:
         """Ask for a call; give what it is to be settled with, and the answer."""
-        need = Need(input_tokens, tokens)
+        need = Ticket(plan, None, input_tokens, tokens, 1, 0)  # type: ignore[arg-type]
         now = time.monotonic_ns() if now_ns is None else now_ns
         wall = time.time_ns() if wall_ns is None else wall_ns
         found = self.store.admit(plan, need, tokens, pico, passing, now, wall)
         if found is PENDING:
-            found = await self._answer(plan, need)
+            found = await self._answer(need)
         assert isinstance(found, Admitted | Over)
         return need, found
 
@@ -74,7 +74,7 @@ class Hands:
         now = time.monotonic_ns() if now_ns is None else now_ns
         found = self.store.take(plan, need, now)
         if found is PENDING:
-            found = await self._answer(plan, need)
+            found = await self._answer(need)
         assert found is None or isinstance(found, Short)
         return found
 
@@ -84,11 +84,9 @@ class Hands:
             while self.store.has_work or self.line.is_busy:
                 await asyncio.sleep(0.001)
 
-    async def _answer(self, plan: Plan, need: Need) -> Any:
+    async def _answer(self, need: Need) -> Any:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        ticket = Ticket(plan, None, need, 1, 0)  # type: ignore[arg-type]
-        ticket.asks()
-        _ANSWERS[ticket] = answer
+        _ANSWERS[need] = answer
         async with asyncio.timeout(WAIT_SECONDS_MAX):
             return await answer
 
@@ -100,7 +98,7 @@ class Hands:
         self.store.settle(plan, need, found.hold, spent, found.taken, now)
 
 
-_ANSWERS: dict[Ticket, asyncio.Future[Any]] = {}
+_ANSWERS: dict[Need, asyncio.Future[Any]] = {}
 
 
 def _tell(ticket: Ticket, found: Any) -> None:

@@ -33,7 +33,7 @@ from taximeter.admission._budget import NOTHING, Over
 from taximeter.admission._door import Gate
 from taximeter.admission._entrance import Entrance, hand_back
 from taximeter.admission._model import Policy
-from taximeter.admission._need import Need, Short
+from taximeter.admission._need import Short
 from taximeter.admission._plan import Plan, resolve
 from taximeter.admission._pressure import Level, Pressure
 from taximeter.admission._retry import Again, Stop
@@ -171,7 +171,8 @@ class Admission:
         ticket = Ticket(
             plan,
             route,
-            Need(request.input_tokens, tokens),
+            request.input_tokens,
+            tokens,
             request.input_tokens + (output if output < guess else guess),
             now_ns,
         )
@@ -181,7 +182,7 @@ class Admission:
         short = None if queue.waiting else route.door.short(tokens, now_ns)
         passing = short is None and not queue.waiting
         moving = request.moving
-        found = self.store.admit(plan, ticket.need, tokens, pico, passing, now_ns, wall_ns, moving)
+        found = self.store.admit(plan, ticket, tokens, pico, passing, now_ns, wall_ns, moving)
         if isinstance(found, Over):
             hand_back(route, period)
             return self._entrance.over(ticket, found, now_ns)
@@ -193,7 +194,7 @@ class Admission:
                 return self._entrance.let_go(ticket, period, now_ns)
             short = short or found.short
         else:
-            ticket.asks()
+            ticket.asking = True
         hand_back(route, period)
         if moving is not None:
             return self._entrance.turn_back(ticket, now_ns)
@@ -247,7 +248,7 @@ class Admission:
             route.pool.queue.correct(plan.user, ticket.fair_cost, spent.tokens)
         hold, ticket.hold = ticket.hold, NOTHING
         ticket.taken = False
-        self.store.settle(plan, ticket.need, hold, spent, True, now_ns)
+        self.store.settle(plan, ticket, hold, spent, True, now_ns)
         for pool in self._routes.pools.values():
             if pool.queue.waiting:
                 return self._entrance.pump(ticket.keys, now_ns)

@@ -151,13 +151,13 @@ class Entrance:
                 wait_ns = route.breaker.wait_ns(now_ns)
                 effects.append(self.drop(ticket, Reason.BREAKER_OPEN, now_ns, wait_ns=wait_ns))
                 return GONE
-        short = route.door.short(ticket.need.tokens, now_ns)
+        short = route.door.short(ticket.tokens, now_ns)
         if short is None and not ticket.taken:
             short, ticket.told_short = ticket.told_short, None
             if short is None:
-                found = self._store.take(ticket.plan, ticket.need, now_ns)
+                found = self._store.take(ticket.plan, ticket, now_ns)
                 if found is PENDING:
-                    ticket.asks()
+                    ticket.asking = True
                     short = Short(ticket.plan.ask_key, "", True, None)
                 else:
                     assert found is None or isinstance(found, Short)
@@ -184,7 +184,6 @@ class Entrance:
         """Take in what a store elsewhere says of a call: to `admit`, or to `take`."""
         effects: list[Effect] = []
         ticket.asking = False
-        ticket.need.call = None
         if isinstance(found, Admitted):
             ticket.hold, ticket.taken, ticket.told_short = found.hold, found.taken, found.short
         elif isinstance(found, Short):
@@ -225,7 +224,7 @@ class Entrance:
         ticket.period = period
         ticket.attempt_ns = now_ns
         door = ticket.route.door
-        door.enter(ticket.need.tokens, now_ns)
+        door.enter(ticket.tokens, now_ns)
         ticket.load = door.gate.in_flight - door.gate.away
         self._counters.admitted += 1
         return Go(
@@ -284,7 +283,7 @@ class Entrance:
         if taken:
             self.freed.update(ticket.keys)
         if taken or hold.parts:
-            self._store.settle(ticket.plan, ticket.need, hold, _NEVER_SENT, taken, now_ns)
+            self._store.settle(ticket.plan, ticket, hold, _NEVER_SENT, taken, now_ns)
 
 
 def hand_back(route: Route, period: int | None) -> None:

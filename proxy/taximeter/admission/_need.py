@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -20,15 +21,12 @@ class Short:
 
 
 class Need:
-    """What a call reserves of its limits. It belongs to one call."""
+    """What a call reserves of its limits. A call's ticket is one."""
 
-    __slots__ = ("call", "input_tokens", "marks", "tokens")
+    marks: Sequence[int] = ()
+    """Where each rate's reservation ends (`_rate`); empty until limits are taken."""
 
     def __init__(self, input_tokens: int, tokens: int) -> None:
         self.input_tokens = input_tokens
         self.tokens = tokens
         """Input and expected output."""
-        self.call: object = None
-        """Whose it is, while a store elsewhere is asked: what `Admission.answered` wants."""
-        self.marks: list[int] = []
-        """Where each rate's reservation ends (`_rate`); empty until limits are taken."""

@@ -53,7 +53,9 @@ class Rates:
     def take(self, rates: Sequence[Rate], need: Need, now_ns: int) -> Short | None:
         """Reserve a call's cost with every rate, or with none."""
         cells = self._cells
-        marks = need.marks
+        if not rates:
+            return None
+        marks: list[int] = []
         tokens = need.tokens
         for rate in rates:
             burst = rate.burst
@@ -65,7 +67,7 @@ class Rates:
             else:
                 cost = 1
             if cost > burst or not burst:
-                self._put_back(rates, need)
+                self._put_back(rates[: len(marks)], need)
                 return Short(rate.key, rate.name, rate.own, None, never=True)
             cell = cells.get(rate.key)
             if cell is None:
@@ -78,18 +80,18 @@ class Rates:
             tat += cost * rate.period_ns // rate.limit if cost != 1 else rate.one_ns
             wait_ns = tat - rate.tolerance_ns - now_ns
             if wait_ns > 0:
-                self._put_back(rates, need)
+                self._put_back(rates[: len(marks)], need)
                 return Short(rate.key, rate.name, rate.own, wait_ns)
             cell[0] = tat
             marks.append(tat + cell[1])
+        need.marks = marks
         return None
 
     def _put_back(self, rates: Sequence[Rate], need: Need) -> None:
-        """Undo what has been taken of a call's rates just now."""
-        for rate, _ in zip(rates, need.marks, strict=False):
+        """Undo what has been taken of these rates just now."""
+        for rate in rates:
             cost = min(need.tokens, rate.burst) if rate.of_tokens else 1
             self._cells[rate.key][0] -= cost * rate.period_ns // rate.limit
-        need.marks.clear()
 
     def settle(
         self, rates: Sequence[Rate], need: Need, tokens: int | None, requests: int, now_ns: int
@@ -120,7 +122,7 @@ class Rates:
                 cell[1] += refund
                 if cell[0] <= now_ns:
                     self._forget(rate.key)
-        need.marks = []
+        need.marks = ()
 
     def charge(self, rates: Sequence[Rate], now_ns: int) -> None:
         """Count one more request as a debt."""

@@ -10,12 +10,12 @@ or nothing, so that each can be one script and one round trip elsewhere:
     charge   for a further attempt: one more request, as a debt
 
 A store that is not in this process says `PENDING` to `admit` and `take`, asks in one batch for all
-that were asked of it meanwhile, and hands each answer to `Admission.answered` (`need.call` is
-the ticket). It answers within a deadline whatever happens: when it hears nothing it takes the
-answer from a `MemoryStore` with this process' share of the limits. It keeps what memory need not: a
-slot is a lease that ends by itself when its holder has died; a `Short` for want of a slot states a
-wait after which to ask again, for other processes' calls end unseen; `need.marks` are filled in
-as the script gives them.
+that were asked of it meanwhile, and hands each answer to `Admission.answered`: the need that it was
+asked with is the ticket. It answers within a deadline whatever happens: when it hears nothing it
+takes the answer from a `MemoryStore` with this process' share of the limits. It keeps what memory
+need not: a slot is a lease that ends by itself when its holder has died; a `Short` for want of a
+slot states a wait after which to ask again, for other processes' calls end unseen; `need.marks` are
+filled in as the script gives them.
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from taximeter.admission._breaker import State
-from taximeter.admission._need import Need
 from taximeter.admission._pressure import Level
 from taximeter.admission._store import MemoryStore
 from taximeter.admission._ticket import Step, Ticket
@@ -90,15 +89,14 @@ class StraightWay:
             return None  # Whether the limit is to be stretched (see `Gate`) is asked once a call.
         if not door.quiet and door.short(tokens, now_ns) is not None:
             return None
-        need = Need(input_tokens, tokens)
-        if plan.keys and store.take(plan, need, now_ns) is not None:
+        fair_cost = input_tokens + (output if output < guess else guess)
+        ticket = Ticket(plan, route, input_tokens, tokens, fair_cost, now_ns)
+        if plan.keys and store.take(plan, ticket, now_ns) is not None:
             return None
         gate.in_flight += 1
         door.in_flight += 1
         if not door.quiet:
             door.charge(tokens, now_ns)
-        fair_cost = input_tokens + (output if output < guess else guess)
-        ticket = Ticket(plan, route, need, fair_cost, now_ns)
         ticket.taken = True
         ticket.step = _GOING
         ticket.attempt_ns = now_ns
@@ -147,5 +145,5 @@ class StraightWay:
         door.in_flight -= 1
         gate.in_flight -= 1
         if plan.keys and self._store is not None:
-            self._store.give_back(plan, ticket.need, tokens, 1, now_ns)
+            self._store.give_back(plan, ticket, tokens, 1, now_ns)
         return True

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from taximeter.admission._budget import NOTHING, Hold
 from taximeter.admission._lanes import Waiter
+from taximeter.admission._need import Need
 from taximeter.admission._store import Held
 from taximeter.call import Word
 
 if TYPE_CHECKING:
-    from taximeter.admission._need import Need, Short
+    from taximeter.admission._need import Short
     from taximeter.admission._plan import Plan
     from taximeter.admission._routes import Route
 
@@ -23,7 +24,7 @@ class Step(Word):
     ENDED = "ended"
 
 
-class Ticket(Waiter):
+class Ticket(Waiter, Need):
     """A call that has been let in, or waits to be. To its holder it is opaque.
 
     One is made for every call, and to most of them nothing happens. So what it is at first stands
@@ -52,18 +53,22 @@ class Ticket(Waiter):
     output_tokens_max: int | None = None
     unpriced: bool = False
 
-    def __init__(self, plan: Plan, route: Route, need: Need, fair_cost: int, now_ns: int) -> None:
-        # Waiter's, written out.
-        self.fair_cost = fair_cost or 1
-        self.since_ns = now_ns
+    def __init__(
+        self,
+        plan: Plan,
+        route: Route,
+        input_tokens: int,
+        tokens: int,
+        fair_cost: int,
+        now_ns: int,
+    ) -> None:
         self.plan = plan
         self.route = route
-        self.need = need
-
-    def asks(self) -> None:
-        """Note that a store elsewhere has been asked."""
-        self.asking = True
-        self.need.call = self  # No longer than that: two that hold each other are slow to free.
+        # Written out, for speed: what a waiter has, and what a need has.
+        self.fair_cost = fair_cost or 1
+        self.since_ns = now_ns
+        self.input_tokens = input_tokens
+        self.tokens = tokens
 
     @property
     def held(self) -> Held:

@@ -332,7 +332,7 @@ class RedisStore:
         self.stats.bookings_lost += len(self._bookings)
 
     def _tell(self, ask: Ask, found: Admitted | Over | Short | None) -> None:
-        ticket = ask.need.call
+        ticket = ask.need
         assert isinstance(ticket, Ticket)
         self.tell(ticket, found)
 
