@@ -162,6 +162,8 @@ class Both:
         calls = [*self.asked, *self.begun, *self.away, *self.waiting]
         usual = all_of(self.usual, [call.usual for call in calls])
         assert all_of(self.other, [call.other for call in calls]) == usual
+        for each in (self.usual, self.other):
+            assert each._routes.crowd.waiting == sum(each.waiting().values())
         assert self._chances[0].getstate() == self._chances[1].getstate()
 
     def come(self, chance: random.Random) -> None:

@@ -249,10 +249,7 @@ class Admission:
         hold, ticket.hold = ticket.hold, NOTHING
         ticket.taken = False
         self.store.settle(plan, ticket, hold, spent, True, now_ns)
-        for pool in self._routes.pools.values():
-            if pool.queue.waiting:
-                return self._entrance.pump(ticket.keys, now_ns)
-        return []
+        return self._entrance.pump(ticket.keys, now_ns) if self._routes.crowd.waiting else []
 
     def leave(self, ticket: Ticket, now_ns: int) -> list[Effect]:
         """Take out a call that waits and need not any longer: its client is gone."""

@@ -38,7 +38,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from taximeter.admission._agenda import Agenda
-from taximeter.admission._lanes import Entry, Flow, Lane, Waiter
+from taximeter.admission._lanes import Crowd, Entry, Flow, Lane, Waiter
 from taximeter.admission._need import Short
 from taximeter.admission._parking import DEAD_MIN, Parking
 
@@ -59,8 +59,9 @@ Attempt = Callable[[Waiter], "Short | Gone | None"]
 class FairQueue:
     """One upstream's queue."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, crowd: Crowd | None = None) -> None:
         self.size = size
+        self._crowd = Crowd() if crowd is None else crowd
         self.waiting = 0
         self.cost_waiting = 0
         self.virtual = 0
@@ -110,6 +111,7 @@ class FairQueue:
         flow.waiting += 1
         flow.cost_waiting += waiter.fair_cost
         self.waiting += 1
+        self._crowd.waiting += 1
         self.cost_waiting += waiter.fair_cost
         self._deadlines.set(waiter, waiter.deadline_ns)
         self._fattest.set(flow, -flow.waiting / flow.weight)
@@ -204,6 +206,7 @@ class FairQueue:
         flow.waiting -= 1
         flow.cost_waiting -= waiter.fair_cost
         self.waiting -= 1
+        self._crowd.waiting -= 1
         self.cost_waiting -= waiter.fair_cost
         if not lane.line:
             if lane.parked_on is None:

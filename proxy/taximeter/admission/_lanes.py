@@ -5,6 +5,15 @@ from __future__ import annotations
 from collections import OrderedDict
 
 
+class Crowd:
+    """How many calls wait, in all queues that share one of these."""
+
+    __slots__ = ("waiting",)
+
+    def __init__(self) -> None:
+        self.waiting = 0
+
+
 class Waiter:
     """A call in the queue. Whoever uses the queue derives from it."""
 

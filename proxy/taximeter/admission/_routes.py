@@ -18,6 +18,7 @@ from taximeter.admission._breaker import CircuitBreaker, State
 from taximeter.admission._door import Door, Gate
 from taximeter.admission._fair import FairQueue
 from taximeter.admission._guess import OutputGuess
+from taximeter.admission._lanes import Crowd
 from taximeter.admission._model import Upstream
 from taximeter.admission._plan import Plan, key_of, key_parts
 from taximeter.admission._retry import RetryBudget, Stop
@@ -117,9 +118,9 @@ class Pool:
         "retries_refused",
     )
 
-    def __init__(self, name: str, config: Upstream, now_ns: int) -> None:
+    def __init__(self, name: str, config: Upstream, crowd: Crowd, now_ns: int) -> None:
         self.name = name
-        self.queue = FairQueue(config.queue.size)
+        self.queue = FairQueue(config.queue.size, crowd)
         self.pace = Pace()
         self.retries = RetryBudget(config.retry.budget_floor, now_ns)
         self.retries_refused = {Stop.USER_BUDGET_SPENT: 0, Stop.UPSTREAM_BUDGET_SPENT: 0}
@@ -159,6 +160,8 @@ class Routes:
 
     def __init__(self, uniform: Callable[[], float]) -> None:
         self.pools: dict[str, Pool] = {}
+        self.crowd = Crowd()
+        """Calls that wait, at whichever upstream."""
         self.routes: Table[Route] = Table(ROUTES_MAX)
         self.users: Table[RetryBudget] = Table(USERS_MAX)
         self._gates: dict[str, Gate] = {}
@@ -173,7 +176,7 @@ class Routes:
         """Give the pool of an upstream."""
         pool = self.pools.get(name)
         if pool is None:
-            pool = self.pools[name] = Pool(name, config, now_ns)
+            pool = self.pools[name] = Pool(name, config, self.crowd, now_ns)
         return pool
 
     def apply(self, configs: Mapping[str, Upstream]) -> None:

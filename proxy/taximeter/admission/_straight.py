@@ -37,7 +37,7 @@ _GOING, _ENDED = Step.GOING, Step.ENDED
 class StraightWay:
     """Takes calls in and out that nothing keeps."""
 
-    __slots__ = ("_attempts", "_counters", "_pools", "_pressure", "_routes", "_store", "_users")
+    __slots__ = ("_attempts", "_counters", "_crowd", "_pressure", "_routes", "_store", "_users")
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class StraightWay:
         attempts: Attempts,
     ) -> None:
         self._routes = routes.routes
-        self._pools = routes.pools
+        self._crowd = routes.crowd
         self._users = routes.users
         # A store elsewhere has to be asked, and asking is waiting.
         self._store = store if isinstance(store, MemoryStore) else None
@@ -80,29 +80,31 @@ class StraightWay:
                 return None
             period = breaker.period
         guess = route.guess.tokens
-        output = guess if output_tokens_max is None else output_tokens_max
-        tokens = input_tokens + output
+        tokens = fair_cost = input_tokens + guess
+        if output_tokens_max is not None:
+            tokens = input_tokens + output_tokens_max
+            if output_tokens_max < guess:
+                fair_cost = tokens
         door = route.door
         gate = door.gate
-        adaptive = gate.adaptive
-        if adaptive is not None and gate.in_flight >= adaptive.limit:
+        adaptive, in_flight = gate.adaptive, gate.in_flight
+        if adaptive is not None and in_flight >= adaptive.limit:
             return None  # Whether the limit is to be stretched (see `Gate`) is asked once a call.
         if not door.quiet and door.short(tokens, now_ns) is not None:
             return None
-        fair_cost = input_tokens + (output if output < guess else guess)
         ticket = Ticket(plan, route, input_tokens, tokens, fair_cost, now_ns)
         if plan.keys and store.take(plan, ticket, now_ns) is not None:
             return None
-        gate.in_flight += 1
+        retries = self._users.get(plan.user) or self._attempts.budget_of(ticket, now_ns)
+        gate.in_flight = in_flight = in_flight + 1
         door.in_flight += 1
         if not door.quiet:
             door.charge(tokens, now_ns)
         ticket.taken = True
         ticket.step = _GOING
         ticket.attempt_ns = now_ns
-        ticket.load = gate.in_flight - gate.away
+        ticket.load = in_flight - gate.away
         ticket.period = period
-        retries = self._users.get(plan.user) or self._attempts.budget_of(ticket, now_ns)
         retries.left_micro += pool.ratio_micro
         pool.retries.left_micro += pool.ratio_micro
         self._counters.admitted += 1
@@ -123,20 +125,18 @@ class StraightWay:
             now_ns: monotonic.
         """
         period = ticket.period
-        if period is None:
+        if period is None or self._crowd.waiting:
             return False
-        for pool in self._pools.values():
-            if pool.queue.waiting:
-                return False
         route, plan, started_ns = ticket.route, ticket.plan, ticket.attempt_ns
         door, breaker = route.door, route.breaker
         gate = door.gate
+        adaptive = gate.adaptive
         if breaker is not None:
             breaker.succeeded(period, now_ns)
         if not door.quiet:
             door.answered(started_ns, now_ns)
-        if gate.adaptive is not None:
-            gate.adaptive.answered(started_ns, now_ns, gate.in_flight, ticket.load)
+        if adaptive is not None:
+            adaptive.answered(started_ns, now_ns, gate.in_flight, ticket.load)
         if output_tokens is not None:
             route.guess.learn(output_tokens)
         # Up to here a fault of ours leaves a ticket that `settle` still gives back.
