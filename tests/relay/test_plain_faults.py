@@ -7,6 +7,7 @@ import functools
 import importlib
 from asyncio import selector_events
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ def break_place(monkeypatch: pytest.MonkeyPatch, place: str, made: Bench) -> Onc
     found = importlib.import_module(f"taximeter.{module}")
     owner: object = functools.reduce(getattr, classes, found)
     if path == "Admission.plan":
-        owner = made.worker.admission.admission
+        owner = admission = made.worker.admission.admission
+        admission.apply(replace(admission.policy))  # or the plan of the last call holds
     elif path == "Bookkeeper.write":
         owner = made.worker.books  # where the bench listens
     once = Once(getattr(owner, name), 2 if later else 1)

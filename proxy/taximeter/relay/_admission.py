@@ -72,6 +72,7 @@ class AdmissionDriver:
         store: Store | None = None,
     ) -> None:
         self.admission = Admission(policy, random.random, store)
+        self.straight = self.admission.straight
         self._call_later = call_later
         self._watch = PurseWatch()
         self._waiting: dict[Ticket, Waiting] = {}
@@ -124,13 +125,10 @@ class AdmissionDriver:
         """Take in what a store elsewhere has said of a call."""
         self._carry_out(self.admission.answered(ticket, found, _now()))
 
-    def leave_straight(
-        self, ticket: Ticket, tokens: int | None, output_tokens: int | None, now: int
-    ) -> None:
-        """Take in that a call that went in the straight way had a good answer, and has ended."""
-        if not self.admission.straight.leave(ticket, tokens, output_tokens, now):
-            self.heard(ticket, Answer(status=200))
-            self.settle(ticket, Spent(tokens=tokens, output_tokens=output_tokens))
+    def end_well(self, ticket: Ticket, tokens: int | None, output_tokens: int | None) -> None:
+        """Take in that a call had a good answer and has ended, where `straight.leave` does not."""
+        self.heard(ticket, Answer(status=200))
+        self.settle(ticket, Spent(tokens=tokens, output_tokens=output_tokens))
 
     def leave(self, ticket: Ticket) -> None:
         """Take out a call that waits no longer: its client is gone, or we are going."""

@@ -296,5 +296,6 @@ class PlainCall(PlainStanding):
         inputs, outputs, tokens = usage.input_tokens, usage.output_tokens, None
         if inputs is not None or outputs is not None:
             tokens = (inputs or 0) + (outputs or 0)
-        worker.admission.leave_straight(ticket, tokens, outputs, now)
+        if not worker.admission.straight.leave(ticket, tokens, outputs, now):
+            worker.admission.end_well(ticket, tokens, outputs)
         self.ticket = None
