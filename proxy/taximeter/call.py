@@ -391,11 +391,9 @@ class CallIds:
         if stamp <= self._last:
             stamp = self._last + 1
         self._last = stamp
+        # Cut from two numbers as text, which is quicker than to format five. A one above the
+        # stamp's 60 bits keeps its zeros in front: both have 16 digits, after "0x".
+        time_hex = hex(0x1000_0000_0000_0000 | stamp)
+        tail = hex(0x8000_0000_0000_0000 | random.getrandbits(62))
         # Version 7 stands above the low 12 bits of the stamp, variant 10 above the random tail.
-        return "%08x-%04x-7%03x-%04x-%012x" % (  # noqa: UP031 - half as long as an f-string
-            stamp >> 28,
-            stamp >> 12 & 0xFFFF,
-            stamp & 0xFFF,
-            0x8000 | random.getrandbits(14),
-            random.getrandbits(48),
-        )
+        return f"{time_hex[3:11]}-{time_hex[11:15]}-7{time_hex[15:]}-{tail[2:6]}-{tail[6:]}"

@@ -62,6 +62,19 @@ def test_ids_go_on_when_the_clock_goes_back() -> None:
     assert all(uuid.UUID(one).version == 7 for one in made)
 
 
+@pytest.mark.parametrize(
+    "now_ns", [10**6, 10**6 + 999_999, 1_795_000_000_123_456_789, 2**48 * 10**6 - 1]
+)
+def test_an_id_says_when_its_call_came(now_ns: int) -> None:
+    """An id is written as RFC 9562 has it: milliseconds, their 4096ths, and 62 bits of chance."""
+    made = CallIds().make(now_ns)
+    read = uuid.UUID(made)
+    assert str(read) == made
+    assert (read.version, read.variant) == (7, uuid.RFC_4122)
+    assert read.int >> 80 == now_ns // 10**6
+    assert read.int >> 64 & 0xFFF == now_ns % 10**6 * 4096 // 10**6
+
+
 # == where a request goes =======================================================================
 
 
