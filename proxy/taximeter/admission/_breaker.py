@@ -52,7 +52,6 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
 }
 """From each state: what may happen, and where it leads."""
 
-_CLOSED = State.CLOSED  # to look into an Enum is a call of its own
 PARTS = 10
 """Parts of the window. Results leave it a part at a time."""
 
@@ -72,6 +71,7 @@ class CircuitBreaker:
         "_proved",
         "_starts",
         "_uniform",
+        "free_pass",
         "moves",
         "period",
         "state",
@@ -94,6 +94,8 @@ class CircuitBreaker:
         """How often it has come into each state."""
         self.period = 0
         """Number of this period: since it was last moved."""
+        self.free_pass: int | None = 0
+        """The same while it is closed, and every call may pass; else None."""
         self._open_ns = int(config.open_seconds * SECOND_NS)
         self._open_until_ns = 0
         self._probing = False
@@ -108,8 +110,8 @@ class CircuitBreaker:
 
     def try_pass(self, now_ns: int) -> int | None:
         """Give the number of this period if a call may pass, else None."""
-        if self.state is State.CLOSED:
-            return self.period
+        if self.free_pass is not None:
+            return self.free_pass
         if self.state is State.OPEN:
             if now_ns < self._open_until_ns:
                 return None
@@ -127,13 +129,11 @@ class CircuitBreaker:
 
     def succeeded(self, period: int, now_ns: int) -> None:
         """Count a good result of a call that passed in `period`."""
-        if period != self.period:
-            return
-        if self.state is _CLOSED:
+        if period == self.free_pass:
             if now_ns >= self._part_ends_ns:
                 self._begin_part(now_ns)
             self._calls += 1
-        elif self.state is State.HALF_OPEN:
+        elif period == self.period and self.state is State.HALF_OPEN:
             self._probing = False
             self._proved += 1
             if self._proved >= self._config.probes:
@@ -174,6 +174,7 @@ class CircuitBreaker:
     def _move(self, event: Event, now_ns: int) -> None:
         self.state = TRANSITIONS[self.state][event]
         self.period += 1
+        self.free_pass = self.period if self.state is State.CLOSED else None
         self._probing = False
         self._proved = 0
         self._forget_results(now_ns // self._part_ns)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 UP = 0.18
 DOWN = UP / 9
+_RISE, _FALL = 1 + UP, 1 - DOWN
 FIRST_TOKENS = 500
 """Before anything is known. Most chat answers are shorter."""
 LEAST_TOKENS = 16
@@ -31,11 +32,11 @@ class OutputGuess:
         """Take in what one call came to."""
         tokens = self._tokens
         if output_tokens > tokens:
-            tokens *= 1 + UP
+            tokens *= _RISE
             if tokens > output_tokens:
                 tokens = float(output_tokens)
         else:
-            tokens *= 1 - DOWN
+            tokens *= _FALL
             if tokens < LEAST_TOKENS:
                 tokens = float(LEAST_TOKENS)
         self._tokens = tokens

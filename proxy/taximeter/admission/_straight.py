@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from taximeter.admission._breaker import State
 from taximeter.admission._pressure import Level
 from taximeter.admission._store import MemoryStore
 from taximeter.admission._ticket import Step, Ticket
@@ -30,8 +29,7 @@ if TYPE_CHECKING:
     from taximeter.admission._words import Counters
 
 # Taken out of their classes once: to look into an Enum is a call of its own.
-_BREAKER_CLOSED, _PRESSURE_CLOSED = State.CLOSED, Level.CLOSED
-_GOING, _ENDED = Step.GOING, Step.ENDED
+_PRESSURE_CLOSED, _GOING, _ENDED = Level.CLOSED, Step.GOING, Step.ENDED
 
 
 class StraightWay:
@@ -47,11 +45,11 @@ class StraightWay:
         pressure: Pressure,
         attempts: Attempts,
     ) -> None:
-        self._routes = routes.routes
+        # A store elsewhere has to be asked, and asking is waiting: there no route is straight.
+        self._store = store if isinstance(store, MemoryStore) else None
+        self._routes = {} if self._store is None else routes.routes
         self._crowd = routes.crowd
         self._users = routes.users
-        # A store elsewhere has to be asked, and asking is waiting.
-        self._store = store if isinstance(store, MemoryStore) else None
         self._counters = counters
         self._pressure = pressure
         self._attempts = attempts
@@ -63,22 +61,17 @@ class StraightWay:
 
         The arguments are those of a `Request`.
         """
-        route, store = self._routes.get(plan.route_key), self._store
-        if (
-            route is None
-            or store is None
-            or not plan.straight
-            or self._pressure.level is _PRESSURE_CLOSED
-        ):
+        route = self._routes.get(plan.route_key)
+        if route is None or not plan.straight or self._pressure.level is _PRESSURE_CLOSED:
             return None
         pool = route.pool
         if pool.queue.waiting:
             return None
         breaker, period = route.breaker, 0
         if breaker is not None:
-            if breaker.state is not _BREAKER_CLOSED:
+            if breaker.free_pass is None:
                 return None
-            period = breaker.period
+            period = breaker.free_pass
         guess = route.guess.tokens
         tokens = fair_cost = input_tokens + guess
         if output_tokens_max is not None:
@@ -93,8 +86,10 @@ class StraightWay:
         if not door.quiet and door.short(tokens, now_ns) is not None:
             return None
         ticket = Ticket(plan, route, input_tokens, tokens, fair_cost, now_ns)
-        if plan.keys and store.take(plan, ticket, now_ns) is not None:
-            return None
+        if plan.keys:
+            store = self._store
+            if store is None or store.take(plan, ticket, now_ns) is not None:
+                return None
         retries = self._users.get(plan.user) or self._attempts.budget_of(ticket, now_ns)
         gate.in_flight = in_flight = in_flight + 1
         door.in_flight += 1
