@@ -14,7 +14,7 @@ DOWN = UP / 9
 _RISE, _FALL = 1 + UP, 1 - DOWN
 FIRST_TOKENS = 500
 """Before anything is known. Most chat answers are shorter."""
-LEAST_TOKENS = 16
+LEAST_TOKENS = 16.0
 """So that a model of one-word answers can find its way up again."""
 
 
@@ -38,6 +38,6 @@ class OutputGuess:
         else:
             tokens *= _FALL
             if tokens < LEAST_TOKENS:
-                tokens = float(LEAST_TOKENS)
+                tokens = LEAST_TOKENS
         self._tokens = tokens
         self.tokens = int(tokens)
