@@ -11,7 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from taximeter.dialects import AnswerFacts, dialect_for
-from taximeter.dialects import _openai_answer as patient
+from taximeter.dialects import _openai_message as patient
+from taximeter.dialects._openai_answer import read_openai_answer
 from taximeter.dialects._openai_usual import read_usual_answer
 
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
@@ -34,18 +35,24 @@ CHAT: dict[str, Any] = {
 
 
 def _patiently(body: bytes, path: str) -> AnswerFacts:
-    """Read an answer without the short way."""
-    operation = OPENAI.operation("POST", path)
+    """Read an answer without the short way, nor that of its usage."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(patient, "read_usual_answer", lambda body, provider: None)
-        return OPENAI.read_answer(operation, None, 200, "application/json", body, None)
+        patch.setattr(patient, "read_usual_usage", lambda raw, provider: None)
+        return read_openai_answer(OPENAI.operation("POST", path), None, 200, body, None)
 
 
 def _agree(said: object, path: str, *, indent: int | None = None) -> AnswerFacts | None:
-    body = json.dumps(said, indent=indent).encode()
+    return _agree_on(json.dumps(said, indent=indent).encode(), path)
+
+
+def _agree_on(body: bytes, path: str) -> AnswerFacts | None:
     short = read_usual_answer(body, None)
-    if short is not None:
-        assert short == _patiently(body, path)
+    whole = _patiently(body, path)
+    assert short is None or short == whole
+    read = OPENAI.read_answer(
+        OPENAI.operation("POST", path), None, 200, "application/json", body, None
+    )
+    assert read == whole
     return short
 
 
@@ -53,6 +60,40 @@ def test_the_usual_answer_is_read_the_short_way() -> None:
     """A documented chat completion, compact or indented, takes the short way."""
     assert _agree(CHAT, PATHS[0]) is not None
     assert _agree(CHAT, PATHS[0], indent=2) is not None
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        b'{"prompt_tokens":-0,"completion_tokens":2,"total_tokens":2}',
+        b'{"prompt_tokens":3.0,"completion_tokens":2,"total_tokens":5}',
+        b'{"prompt_tokens":3e0,"completion_tokens":2,"total_tokens":5}',
+        b'{"prompt\\u005ftokens":3,"completion_tokens":2,"total_tokens":5}',
+        b'{"prompt_tokens":3,"\\u0063ompletion_tokens":2,"total_tokens":5}',
+        b'{"prompt_tokens":3,"total_tokens":3,"prompt_tokens_details":{"text_tokens":-1}}',
+        b'{"prompt_tokens":3,"total_tokens":3,"prompt_tokens_details":{"text_tokens":1%b}}'
+        % (b"0" * 40),
+        b'{"prompt_tokens":3,"total_tokens":3}' + b" " * 5000,
+        b'{"prompt_tokens":3,' + b" " * 5000 + b'"total_tokens":3}',
+        b'{"input_tokens":3,"output_tokens":2,"total_tokens":5}',
+        b'{"prompt_tokens":3,"input_tokens":3,"output_tokens":2,"total_tokens":5}',
+        b"{}",
+        b"null",
+        b"[]",
+    ],
+)
+def test_figures_written_in_an_unusual_way_are_read_the_same(usage: bytes) -> None:
+    """However a figure or a name is spelled, both ways tell the same, down to the text kept."""
+    for path in PATHS:
+        _agree_on(b'{"id":"a","usage":' + usage + b"}", path)
+
+
+def test_an_answer_cut_anywhere_is_read_the_same() -> None:
+    """Cut off at each of its bytes, or without one of them, an answer reads the same both ways."""
+    body = json.dumps(CHAT).encode()
+    for place in range(len(body)):
+        _agree_on(body[:place], PATHS[0])
+        _agree_on(body[:place] + body[place + 1 :], PATHS[0])
 
 
 counts = st.none() | st.integers(-1, 3000) | st.sampled_from([2**53, 2**53 + 1, 10**30])

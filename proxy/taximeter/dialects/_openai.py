@@ -15,6 +15,7 @@ from taximeter.dialects._errors import error_line, openai_error
 from taximeter.dialects._media import is_event_stream
 from taximeter.dialects._openai_answer import read_openai_answer
 from taximeter.dialects._openai_stream import OpenAiReader
+from taximeter.dialects._openai_usual import USUAL_APIS, read_usual_answer
 from taximeter.dialects._requests import read_json_request, read_multipart_request
 from taximeter.dialects._text_openai import openai_countable
 
@@ -74,6 +75,10 @@ class OpenAi(Dialect):
         tail: bytes | None,
     ) -> AnswerFacts:
         """See `Dialect.read_answer`."""
+        if tail is None and status < 400 and operation.api in USUAL_APIS:
+            usual = read_usual_answer(head, provider)
+            if usual is not None:
+                return usual
         return read_openai_answer(operation, provider, status, head, tail)
 
     def refusal(self, status: int, code: str, message: str) -> bytes:

@@ -6,8 +6,6 @@ Names are then taken from the beginning, usage from the last usage object of the
 
 from __future__ import annotations
 
-from typing import Final
-
 from taximeter.dialects import _scan
 from taximeter.dialects._contract import AnswerFacts, Operation
 from taximeter.dialects._errors import UNKNOWN, error_code, error_word
@@ -20,20 +18,12 @@ from taximeter.dialects._openai_message import (
     note_usage,
     read_message,
 )
-from taximeter.dialects._openai_usual import read_usual_answer
-
-_USUAL_APIS: Final = frozenset({"chat_completions", "completions", "embeddings"})
-"""Endpoints whose plain answer, if nothing is unusual about it, can be read the short way."""
 
 
 def read_openai_answer(
     operation: Operation, provider: str | None, status: int, head: bytes, tail: bytes | None
 ) -> AnswerFacts:
     """Read an answer: see `Dialect.read_answer`."""
-    if tail is None and status < 400 and operation.api in _USUAL_APIS:
-        usual = read_usual_answer(head, provider)
-        if usual is not None:
-            return usual
     facts = AnswerFacts()
     body = head.lstrip()
     if body.removeprefix(b"\xef\xbb\xbf")[:1] != b"{":

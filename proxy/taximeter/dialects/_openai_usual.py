@@ -51,16 +51,16 @@ class _InputDetails(msgspec.Struct, forbid_unknown_fields=True):
     cache_write_tokens: _Count | None = None
     audio_tokens: _Count | None = None
     image_tokens: _Count | None = None
-    text_tokens: int | None = None
+    text_tokens: _Count | None = None
 
 
 class _OutputDetails(msgspec.Struct, forbid_unknown_fields=True):
     reasoning_tokens: _Count | None = None
     audio_tokens: _Count | None = None
     image_tokens: _Count | None = None
-    text_tokens: int | None = None
-    accepted_prediction_tokens: int | None = None
-    rejected_prediction_tokens: int | None = None
+    text_tokens: _Count | None = None
+    accepted_prediction_tokens: _Count | None = None
+    rejected_prediction_tokens: _Count | None = None
 
 
 class _Figures(msgspec.Struct, forbid_unknown_fields=True):
@@ -84,30 +84,36 @@ class _NewerFigures(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _FAULTS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-_answer_decoder: Final = msgspec.json.Decoder(_Answer)
-_figures_decoder: Final = msgspec.json.Decoder(_Figures)
-_newer_decoder: Final = msgspec.json.Decoder(_NewerFigures)
+_decode_answer: Final = msgspec.json.Decoder(_Answer).decode
+_decode_figures: Final = msgspec.json.Decoder(_Figures).decode
+_decode_newer: Final = msgspec.json.Decoder(_NewerFigures).decode
 _NO_INPUT_DETAILS: Final = _InputDetails()
 _NO_OUTPUT_DETAILS: Final = _OutputDetails()
-_SPACES: Final = b" \t\r\n"
 _FINISH_REASONS: Final = frozenset({"stop", "length", "tool_calls", "content_filter"})
+USUAL_APIS: Final = frozenset({"chat_completions", "completions", "embeddings"})
+"""Endpoints whose answer, if it is whole and no error, may be asked to be read here."""
+
+_SPACES: Final = b" \t\r\n"
+_NOT_ASCII: Final = 0xFF
+_UNUSUAL: Final = bytes(_NOT_ASCII if byte in b"\\-" else byte for byte in range(256))
+"""Makes what no usual text of figures has (an escape in a name, a minus) what is not ASCII."""
 
 
 def read_usual_answer(body: bytes, provider: str | None) -> AnswerFacts | None:
     """Read a plain answer; None if anything about it is out of the ordinary."""
     try:
-        answer = _answer_decoder.decode(body)
+        answer = _decode_answer(body)
     except _FAULTS:
         return None
-    usage = read_usual_usage(answer.usage, provider) if answer.usage else None
+    read = read_usual_usage(answer.usage, provider)
     name, model, tier = answer.id, answer.model, answer.service_tier
     if (
-        usage is None
+        read is None
         or not (name is None or name.isprintable())
         or not (model is None or model.isprintable())
     ):
         return None
-    reason = None
+    (usage, raw), reason = read, None
     for choice in answer.choices:
         found = choice.finish_reason
         reason = found if found in _FINISH_REASONS else word(found) or reason
@@ -116,8 +122,8 @@ def read_usual_answer(body: bytes, provider: str | None) -> AnswerFacts | None:
         response_model=model,
         service_tier=tier if tier is None or tier == "default" else word(tier),
         finish_reason=reason,
-        usage=usage[0],
-        raw_usage=usage[1],
+        usage=usage,
+        raw_usage=raw,
         final=True,
     )
 
@@ -125,32 +131,22 @@ def read_usual_answer(body: bytes, provider: str | None) -> AnswerFacts | None:
 def read_usual_usage(raw: msgspec.Raw, provider: str | None) -> tuple[Usage, str] | None:
     """Read a usage object and its compact text; None if anything is out of the ordinary."""
     text = bytes(raw)
-    usage = _read_figures(text)
-    if usage is None or provider in _PECULIAR_PROVIDERS:
-        return None
-    # Nothing but numbers, null and the names of fields stands in it: no space of it is a string's.
-    text = text.translate(None, _SPACES)
-    return (usage, text.decode("ascii")) if text.isascii() and text.find(b"\\") < 0 else None
-
-
-def _read_figures(text: bytes) -> Usage | None:
-    """Read a usage object; None if anything is out of the ordinary."""
-    if len(text) > RAW_USAGE_CHARACTERS_MAX:
+    if len(text) > RAW_USAGE_CHARACTERS_MAX or provider in _PECULIAR_PROVIDERS:
         return None
     figures: _Figures | _NewerFigures
     try:
-        if text.find(b'"prompt_tokens"') > 0:
-            figures = _figures_decoder.decode(text)
-        else:
-            figures = _newer_decoder.decode(text)
+        figures = (_decode_figures if text.find(b'"prompt_tokens"') > 0 else _decode_newer)(text)
+        # Nothing but numbers, null and names stands in it: no space of it is a string's.
+        compact = text.translate(_UNUSUAL, _SPACES).decode("ascii")
     except _FAULTS:
         return None
     whole_in, whole_out = figures.input_tokens, figures.output_tokens
     if figures.total_tokens != whole_in + (whole_out or 0):
         return None
     if figures.input_details is None and figures.output_details is None:
-        return Usage(input_tokens=whole_in, output_tokens=whole_out)
-    return _with_details(figures)
+        return Usage(input_tokens=whole_in, output_tokens=whole_out), compact
+    usage = _with_details(figures)
+    return None if usage is None else (usage, compact)
 
 
 def _with_details(figures: _Figures | _NewerFigures) -> Usage | None:
