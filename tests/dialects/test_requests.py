@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taximeter.dialects import RequestFacts, dialect_for, family_of
+from taximeter.dialects._requests import read_json_request, read_patiently
 from tests.dialects.transcript import CHAT, GEMINI, JSON, MESSAGES, OLLAMA
 
 
@@ -428,3 +429,77 @@ def test_operations_of_the_other_families(
     assert (found.name, found.api) == (name, api)
     stated = {"free": found.free, "fetch": found.fetch, "stream": found.stream}
     assert [flag for flag, value in stated.items() if value] == ([flags] if flags else [])
+
+
+NUMBERS = st.none() | st.sampled_from([-1, 0, 1, 2, 100, 2**53, 2**53 + 1, 10**30, 1.0, True, "5"])
+NAMES = st.none() | st.sampled_from(
+    ["", "m", "a b", "a\nb", "\u0000", "é", "x" * 128, "x" * 129, 7]
+)
+SWITCHES = st.none() | st.booleans() | st.sampled_from(["true", 1, {}])
+REQUESTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "model": NAMES,
+        "stream": SWITCHES,
+        "stream_options": SWITCHES | st.fixed_dictionaries({"include_usage": SWITCHES}),
+        "service_tier": NAMES,
+        "safety_identifier": NAMES,
+        "user": NAMES,
+        "metadata": NAMES | st.fixed_dictionaries({"user_id": NAMES}),
+        "max_completion_tokens": NUMBERS,
+        "max_tokens": NUMBERS,
+        "max_output_tokens": NUMBERS,
+        "n": NUMBERS,
+        "best_of": NUMBERS,
+        "input": NAMES,
+        "prompt": NAMES | st.lists(NAMES, max_size=3),
+    },
+)
+OPERATIONS = [
+    dialect_for(name, path).operation("POST", path)
+    for name, path in [
+        ("openai", CHAT),
+        ("openai", "/v1/completions"),
+        ("openai", "/v1/responses"),
+        ("openai", "/v1/embeddings"),
+        ("openai", "/v1/audio/speech"),
+        ("openai", "/v1/images/generations"),
+        ("openai", "/v1/batches"),
+        ("openai", "/v1/none/of/these"),
+        ("anthropic", MESSAGES),
+        ("gemini", GEMINI),
+        ("ollama", OLLAMA),
+    ]
+]
+
+
+@settings(max_examples=300)
+@given(REQUESTS)
+def test_the_short_way_and_the_patient_one_say_the_same_of_a_request(said: object) -> None:
+    """Whatever a body's fields are, on each endpoint both ways tell the same."""
+    body = msgspec.json.encode(said)
+    for operation in OPERATIONS:
+        assert read_json_request(operation, body, True) == read_patiently(operation, body, True)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"5.0", b"5e0", b"-0", b"0", b"05", b"5.", b"+5", b"0x5", b" 5 ", b"NaN", b'"5"', b"[5]"],
+)
+def test_a_number_written_in_any_way_is_the_same_limit_both_ways(value: bytes) -> None:
+    """However a number is spelled, no way takes a limit that the other does not."""
+    for name in (b"max_completion_tokens", b"max_tokens", b"max_output_tokens", b"n"):
+        body = b'{"model":"m","%b":%b}' % (name, value)
+        for operation in OPERATIONS:
+            assert read_json_request(operation, body, True) == read_patiently(operation, body, True)
+
+
+def test_a_request_cut_anywhere_is_the_same_both_ways() -> None:
+    """Cut off at each of its bytes, or without one of them, a body is read the same."""
+    said = {"model": "gpt", "user": "ä", "max_tokens": 7, "n": 2, "metadata": {"user_id": "u"}}
+    body = msgspec.json.encode(said)
+    for place in range(len(body) + 1):
+        for cut in (body[:place], body[:place] + body[place + 1 :]):
+            for operation in OPERATIONS:
+                patient = read_patiently(operation, cut, True)
+                assert read_json_request(operation, cut, True) == patient

@@ -18,7 +18,7 @@ import msgspec
 
 from taximeter.dialects import _json, _scan
 from taximeter.dialects._contract import Operation, RequestFacts
-from taximeter.dialects._output import positive, stated
+from taximeter.dialects._output import stated
 from taximeter.dialects._usage import COUNT_MAX, count
 
 PARTS_MAX: Final = 64
@@ -53,6 +53,7 @@ class _Options(msgspec.Struct):
 
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=_json.NAME_CHARACTERS_MAX)]
+_Limit = Annotated[int, msgspec.Meta(ge=1, le=COUNT_MAX)]
 
 
 class _Usual(msgspec.Struct):
@@ -65,14 +66,15 @@ class _Usual(msgspec.Struct):
     safety_identifier: _Name | None = None
     user: _Name | None = None
     metadata: msgspec.Raw = _json.ABSENT
-    max_completion_tokens: int | None = None
-    max_tokens: int | None = None
-    max_output_tokens: int | None = None
-    n: int | None = None
+    max_completion_tokens: _Limit | None = None
+    max_tokens: _Limit | None = None
+    max_output_tokens: _Limit | None = None
+    n: _Limit | None = None
 
 
 _decoder: Final = msgspec.json.Decoder(_Request)
-_usual_decoder: Final = msgspec.json.Decoder(_Usual)
+_decode_usual: Final = msgspec.json.Decoder(_Usual).decode
+_FAULTS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _RARE: Final = frozenset({"speech", "images", "completions"})
 """Endpoints that more fields are read of."""
 _ASKED_FOR_USAGE: Final = frozenset({"chat_completions", "completions"})
@@ -89,24 +91,25 @@ _N: Final = frozenset({"chat_completions", "completions"})
 
 def read_json_request(operation: Operation, body: bytes, whole: bool) -> RequestFacts:
     """Read a JSON body of the openai, anthropic or ollama family."""
-    if whole and operation.api not in _RARE:
-        usual = _read_usual(operation, body)
-        if usual is not None:
-            return usual
-    return _read_patiently(operation, body, whole)
-
-
-def _read_usual(operation: Operation, body: bytes) -> RequestFacts | None:
-    """Read a body whose fields are all of the usual types; None if one is not."""
+    api = operation.api
+    if not whole or api in _RARE:
+        return read_patiently(operation, body, whole)
     try:
-        request = _usual_decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
+        request = _decode_usual(body)
+    except _FAULTS:
+        return read_patiently(operation, body, whole)
     model, user = request.model, request.safety_identifier or request.user
     if not (model is None or model.isprintable()) or not (user is None or user.isprintable()):
-        return None
+        return read_patiently(operation, body, whole)
     if user is None and request.metadata:
         user = _json.name(_json.mapping(_json.tree(request.metadata)).get("user_id"))
+    output, answers = None, 1
+    if api == "chat_completions":
+        output, answers = request.max_completion_tokens or request.max_tokens, request.n or 1
+    elif api == "messages":
+        output = request.max_tokens
+    elif api == "responses":
+        output = request.max_output_tokens
     options, tier = request.stream_options, request.service_tier
     stream = request.stream is True
     asks = options is not None and options.include_usage is True
@@ -116,27 +119,15 @@ def _read_usual(operation: Operation, body: bytes) -> RequestFacts | None:
         service_tier=None if tier is None else _json.word(tier),
         user=user,
         asks_usage=asks,
-        can_ask_usage=stream and not asks and operation.api in _ASKED_FOR_USAGE,
-        batch=operation.api == "batches",
-        output_tokens_max=_usual_output(operation.api, request),
-        answers=1 if request.n is None or operation.api not in _N else positive(request.n) or 1,
+        can_ask_usage=stream and not asks and api in _ASKED_FOR_USAGE,
+        batch=api == "batches",
+        output_tokens_max=output,
+        answers=answers,
     )
 
 
-def _usual_output(api: str, request: _Usual) -> int | None:
-    tokens = None
-    if api == "chat_completions":
-        tokens = request.max_completion_tokens
-        if tokens is None or not 0 < tokens <= COUNT_MAX:
-            tokens = request.max_tokens
-    elif api == "messages":
-        tokens = request.max_tokens
-    elif api == "responses":
-        tokens = request.max_output_tokens
-    return tokens if tokens is not None and 0 < tokens <= COUNT_MAX else None
-
-
-def _read_patiently(operation: Operation, body: bytes, whole: bool) -> RequestFacts:
+def read_patiently(operation: Operation, body: bytes, whole: bool) -> RequestFacts:
+    """Read any body: one of which not all is there, or whose fields are not of the usual types."""
     request = _json.read(_decoder, body) if whole else None
     if request is None:
         found = _scan.members(body)
