@@ -479,7 +479,10 @@ def test_the_short_way_and_the_patient_one_say_the_same_of_a_request(said: objec
     """Whatever a body's fields are, on each endpoint both ways tell the same."""
     body = msgspec.json.encode(said)
     for operation in OPERATIONS:
-        assert read_json_request(operation, body, True) == read_patiently(operation, body, True)
+        facts = read_json_request(operation, body, True)
+        assert facts == read_patiently(operation, body, True)
+        for text in (facts.model, facts.user, facts.service_tier):
+            assert text is None or (text.isprintable() and 0 < len(text) <= 128)
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,11 @@ class ByteBudget:
 
     def try_take(self, count: int) -> bool:
         """Take `count` bytes if that many are left."""
-        if self.bytes_taken + count > self.bytes_max:
+        taken = self.bytes_taken + count
+        if taken > self.bytes_max:
             self.refused += 1
             return False
-        self.bytes_taken += count
+        self.bytes_taken = taken
         return True
 
     def take(self, count: int) -> None:

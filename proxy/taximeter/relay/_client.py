@@ -103,10 +103,11 @@ class ClientSide(Turns):
     def _take_known(self, data: bytes) -> bytes:
         """Begin the call whose head is known; give the bytes that are still to be parsed."""
         heads, usual = self._worker.snapshot.heads, self._usual
-        head = None
-        if usual is not None and self._generation is heads.young:
-            head = usual.cut(data)
-        if usual is not None and head is not None:
+        if (
+            usual is not None
+            and self._generation is heads.young
+            and (head := usual.cut(data)) is not None
+        ):
             intake = usual.intake
         else:
             head = cut(data)

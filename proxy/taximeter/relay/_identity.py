@@ -66,8 +66,11 @@ class Speaker:
         self._takes_body_user = takes_body_user
 
     def user_of_body(self, body_user: str | None) -> str | None:
-        """Give the user whom the body names; None if it names none, or the head's goes first."""
-        return clean(body_user) if body_user and self._takes_body_user else None
+        """Give the user whom the body names; None if it names none, or the head's goes first.
+
+        What a dialect reads (`RequestFacts`) is printable and bounded already.
+        """
+        return (body_user.strip() or None) if body_user and self._takes_body_user else None
 
 
 def identify(head: RequestHead, query: str, names: IdentityHeaders, hash_key: bytes) -> Speaker:

@@ -85,7 +85,7 @@ class Upstream:
 
     def keep(self, connection: Connection, side: UpstreamSide) -> None:
         """Take back a connection that can carry another call."""
-        if not self._give((connection, side)):
+        if not self._waiting or not self._give((connection, side)):
             self._idle.append((connection, side, time.monotonic()))
 
     def drop(self, connection: Connection) -> None:
