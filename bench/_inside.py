@@ -26,6 +26,7 @@ from bench._load import Job, request
 from bench._upstream import DELTA, DONE, FIRST, LAST, PLAIN, STREAM_HEAD, USAGE_LAST
 from taximeter.relay._aiohttp import UpstreamSide
 from taximeter.relay._client import ClientSide
+from taximeter.relay._usual_head import MISSED_FIRST
 from taximeter.relay._worker import RelayWorker
 from taximeter.settings import Settings
 
@@ -133,7 +134,8 @@ class Inside:
 async def main(folder: Path) -> None:
     """Measure, and print."""
     inside = Inside(folder)
-    inside.call()
+    for _ in range(MISSED_FIRST + 1):
+        inside.call()
     inside.stream()
     gc.collect()
     gc.freeze()

@@ -28,7 +28,7 @@ PLACES = (
     "relay._upstream:Upstream.take_idle",
     OPENING := "relay._bookkeeper:Bookkeeper.write",
     "relay._intake:Intake.start",
-    "relay._plain_call:plain_head",
+    "relay._usual_head:UsualHead.read",
     "relay._headroom:HeadroomBook.is_due",
     "dialects._openai:OpenAi.read_answer",
     "relay._plain_call:Attempt",

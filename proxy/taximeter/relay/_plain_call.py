@@ -25,7 +25,6 @@ from taximeter.admission import Go
 from taximeter.call import Attempt, Closed, Outcome, Stage, UsageSource
 from taximeter.counting import tokens_from_bytes
 from taximeter.relay._holder import wrong_with
-from taximeter.relay._plain_head import PlainHead, plain_head
 from taximeter.relay._plain_standing import PlainStanding
 from taximeter.relay._request import opened_of
 
@@ -33,12 +32,10 @@ if TYPE_CHECKING:
     from taximeter.admission import Ticket
     from taximeter.call import Usage
     from taximeter.dialects import AnswerFacts
+    from taximeter.relay._plain_head import PlainHead
 
 PLAIN_BYTES_MAX = 64 * 1024
 """Length of a body, either way, up to which a call is a plain one: it is written in one go."""
-
-_HEAD_BYTES_MAX = 8 * 1024
-"""Length up to which an answer's head is a plain one."""
 
 _now = time.monotonic_ns
 # Taken out of their classes once: to look into an Enum is a call of its own.
@@ -199,11 +196,10 @@ class PlainCall(PlainStanding):
     def _read(self, data: bytes, now: int) -> tuple[PlainHead, bytes, AnswerFacts] | None:
         """Read an answer; None if it is not plain. Nothing follows from it yet."""
         worker, route = self._worker, self.intake.route
-        begin = data.find(b"\r\n\r\n", 0, _HEAD_BYTES_MAX) + 4
-        head = plain_head(data[:begin])
+        head = self.intake.upstream.usual_head.read(data)
         if head is None:
             return None
-        body = data[begin:]
+        body = data[head.end :]
         size = len(body)
         if (
             head.length != size

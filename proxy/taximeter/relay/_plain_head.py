@@ -16,19 +16,20 @@ import re
 import msgspec
 
 _BEGINNING = b"HTTP/1.1 200 "
-_VALUE = rb"[\t -~\x80-\xff]*"
-_KEEPS_ALIVE = rb"connection: ?keep-alive\r\n|keep-alive:" + _VALUE + rb"\r\n"
+VALUE = rb"[\t -~\x80-\xff]*"
+"""What may stand behind a field's colon, and as a reason."""
+_KEEPS_ALIVE = rb"connection: ?keep-alive\r\n|keep-alive:" + VALUE + rb"\r\n"
 _OTHER_FIELD = (
     rb"(?!connection:|content-(?:length|type|encoding):|keep-alive:|proxy-|te:|trailer:"
-    rb"|transfer-encoding:|upgrade:|x-taximeter-)[a-z0-9!#$%&'*+.^_`|~-]+:" + _VALUE + rb"\r\n"
+    rb"|transfer-encoding:|upgrade:|x-taximeter-)[a-z0-9!#$%&'*+.^_`|~-]+:" + VALUE + rb"\r\n"
 )
 _FIELDS = rb"(?:" + _OTHER_FIELD + rb"|" + _KEEPS_ALIVE + rb")*"
-_TYPE = rb"content-type: ?application/json(?:[;\t ]" + _VALUE + rb")?\r\n"
+_TYPE = rb"content-type: ?application/json(?:[;\t ]" + VALUE + rb")?\r\n"
 _NAME_BYTES = len(b"content-length:")
 _LENGTH = rb"(content-length: ?[0-9]{1,9}\r\n)"
 _PLAIN = re.compile(
     rb"http/1\.1 200 "
-    + _VALUE
+    + VALUE
     + rb"\r\n"
     + _FIELDS
     + rb"(?:"
@@ -52,6 +53,8 @@ class PlainHead(msgspec.Struct):
     lines: bytes
     """Whole lines, those that go on to the client: all but the one of the length."""
     length: int
+    end: int
+    """Where it ends, and the body begins."""
 
 
 def plain_head(said: bytes) -> PlainHead | None:
@@ -66,4 +69,4 @@ def plain_head(said: bytes) -> PlainHead | None:
     if lower.find(b"keep-alive") > 0:
         lines = _KEEPING.sub(b"", lines)
     length = int(said[start + _NAME_BYTES : stop - 2])
-    return PlainHead(said[len(_BEGINNING) : begin - 2], lines, length)
+    return PlainHead(said[len(_BEGINNING) : begin - 2], lines, length, len(said))

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from taximeter.relay._aiohttp import UpstreamConnector, UpstreamSide
 from taximeter.relay._heads import field_plan
 from taximeter.relay._trace import Spans
+from taximeter.relay._usual_head import UsualHead
 from taximeter.settings import Settings
 from taximeter.settings import Upstream as UpstreamSettings
 
@@ -60,6 +61,7 @@ class Upstream:
         self.field_plan = field_plan(
             noted, forward_trace=settings.forward_trace, own_span=self.spans is not None
         )
+        self.usual_head = UsualHead()
         self.asks_usage = settings.usage == "ask"
         self.api_key = settings.read_api_key()
         self._usage_refused_until: dict[str, float] = {}

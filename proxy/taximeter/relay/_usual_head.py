@@ -1,0 +1,93 @@
+r"""Tells an answer's head by those that its upstream gave before. Pure.
+
+The answers of one upstream have the same fields in the same order, and differ in the values of a
+few: a date, an id, the length. So of a head that `plain_head` has told a pattern is made, which is
+its lines one after the other: each name as it stood, and for its value whatever may stand in one.
+The two values that mean something here (`Content-Type`, `Connection`) are as they stood, too. It
+tells such a head in a third of the time and gives the same of it.
+
+It accepts nothing that `plain_head` would not. That asks of a line nothing beside its name, but of
+those two and of the length, and of a head how often and in which order lines of some names stand in
+it: all of that is letter for letter what it was in the head that was told.
+
+To make a pattern takes as long as to tell some hundred heads. So it is made when some heads have
+not been told by the last one, and each time twice as many: no upstream, however its heads differ,
+has many of them made.
+"""
+
+from __future__ import annotations
+
+import re
+
+from taximeter.relay._plain_head import VALUE, PlainHead, plain_head
+
+HEAD_BYTES_MAX = 8 * 1024
+"""Length up to which an answer's head is a plain one."""
+
+MISSED_FIRST = 8
+"""Heads that have come before the first pattern is made."""
+
+LINES_MAX = 64
+"""Fields of a head that a pattern is made of: it takes some 30 us for each."""
+
+_NONE = re.compile(rb"(?!)").match
+
+
+class UsualHead:
+    """The form that the heads of an upstream's plain answers mostly have."""
+
+    __slots__ = ("_groups", "_match", "_missed", "_missed_max")
+
+    def __init__(self) -> None:
+        self._match = _NONE
+        self._groups: tuple[int, ...] = ()
+        """The numbers of its groups: the reason, the length, and runs of lines that go on."""
+        self._missed = 0
+        self._missed_max = MISSED_FIRST
+
+    def read(self, data: bytes) -> PlainHead | None:
+        """Read the head that `data` begins with; None if it is no plain one."""
+        found = self._match(data, 0, HEAD_BYTES_MAX)
+        if found is None:
+            return self._read_any(data)
+        reason, length, *passed = found.group(*self._groups)
+        return PlainHead(reason, b"".join(passed), int(length), found.end())
+
+    def _read_any(self, data: bytes) -> PlainHead | None:
+        """Read a head that is not of the form, and take on its form when it is time to."""
+        said = data[: data.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX) + 4]
+        head = plain_head(said)
+        if head is not None:
+            self._missed += 1
+            if self._missed >= self._missed_max:
+                self._missed_max *= 2
+                self._missed = 0
+                self._take_on(said)
+        return head
+
+    def _take_on(self, said: bytes) -> None:
+        """Make the pattern of a head that `plain_head` has told."""
+        lines = said.split(b"\r\n")[1:-2]
+        if len(lines) > LINES_MAX:
+            return
+        pattern = rb"HTTP/1\.1 200 (" + VALUE + rb")\r\n("
+        length, passed = 0, [2]
+        for line in lines:
+            name = line.partition(b":")[0]
+            field, word, last = re.escape(name) + rb":", name.lower(), passed[-1]
+            if word == b"content-length":
+                pattern += rb")" + field + rb" ?([0-9]{1,9})\r\n("
+                length = last + 1
+                passed.append(last + 2)
+            elif word == b"connection":
+                pattern += rb")" + re.escape(line) + rb"\r\n("
+                passed.append(last + 1)
+            elif word == b"keep-alive":
+                pattern += rb")" + field + VALUE + rb"\r\n("
+                passed.append(last + 1)
+            elif word == b"content-type":
+                pattern += re.escape(line) + rb"\r\n"
+            else:
+                pattern += field + VALUE + rb"\r\n"
+        self._match = re.compile(pattern + rb")\r\n").match
+        self._groups = (1, length, *passed)
