@@ -106,6 +106,7 @@ def details(*names: str) -> st.SearchStrategy[Any]:
     return st.none() | some | odd
 
 
+reasons = st.text(max_size=6) | st.sampled_from(["stop", "length", "abort"])
 usages = st.dictionaries(
     st.sampled_from(["prompt_tokens", "completion_tokens", "total_tokens", "input_tokens", "cost"]),
     counts,
@@ -122,9 +123,9 @@ answers = st.fixed_dictionaries(
     optional={
         "id": odd | st.text(max_size=20),
         "model": odd | st.text(max_size=20),
-        "service_tier": odd | st.text(max_size=8),
+        "service_tier": odd | st.text(max_size=8) | st.sampled_from(["default", "flex"]),
         "choices": st.lists(
-            st.fixed_dictionaries({}, optional={"finish_reason": odd | st.text(max_size=6)}),
+            st.fixed_dictionaries({}, optional={"finish_reason": odd | reasons}),
             max_size=3,
         )
         | odd,

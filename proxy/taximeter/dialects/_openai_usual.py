@@ -10,13 +10,13 @@ the patient one decides. Both give the same facts; a test holds them against eac
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from taximeter.call import Usage
 from taximeter.dialects._contract import AnswerFacts
-from taximeter.dialects._json import ABSENT, NAME_CHARACTERS_MAX, word
+from taximeter.dialects._json import ABSENT, NAME_CHARACTERS_MAX
 from taximeter.dialects._usage import COUNT_MAX, RAW_USAGE_CHARACTERS_MAX
 
 _PECULIAR_PROVIDERS: Final = frozenset({"x-ai", "perplexity"})
@@ -26,16 +26,20 @@ _Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_CHARACTERS_MAX)]
 
 
+_Reason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
+_Tier = Literal["default", "auto", "flex", "priority", "scale", "standard"]
+
+
 class _Choice(msgspec.Struct):
-    finish_reason: str | None = None
+    finish_reason: _Reason | None = None
 
 
-class _Answer(msgspec.Struct):
+class _Answer(msgspec.Struct, gc=False):  # it holds nothing that could hold it
     """An answer's fields. Those after `usage` mark the unusual: they must not be there, or null."""
 
     id: _Name | None = None
     model: _Name | None = None
-    service_tier: str | None = None
+    service_tier: _Tier | None = None
     choices: list[_Choice] = []
     usage: msgspec.Raw = ABSENT
     error: None = None
@@ -89,7 +93,6 @@ _decode_figures: Final = msgspec.json.Decoder(_Figures).decode
 _decode_newer: Final = msgspec.json.Decoder(_NewerFigures).decode
 _NO_INPUT_DETAILS: Final = _InputDetails()
 _NO_OUTPUT_DETAILS: Final = _OutputDetails()
-_FINISH_REASONS: Final = frozenset({"stop", "length", "tool_calls", "content_filter"})
 USUAL_APIS: Final = frozenset({"chat_completions", "completions", "embeddings"})
 """Endpoints whose answer, if it is whole and no error, may be asked to be read here."""
 
@@ -106,21 +109,21 @@ def read_usual_answer(body: bytes, provider: str | None) -> AnswerFacts | None:
     except _FAULTS:
         return None
     read = read_usual_usage(answer.usage, provider)
-    name, model, tier = answer.id, answer.model, answer.service_tier
+    name, model = answer.id, answer.model
     if (
         read is None
         or not (name is None or name.isprintable())
         or not (model is None or model.isprintable())
     ):
         return None
-    (usage, raw), reason = read, None
+    usage, raw = read
+    reason = None
     for choice in answer.choices:
-        found = choice.finish_reason
-        reason = found if found in _FINISH_REASONS else word(found) or reason
+        reason = choice.finish_reason or reason
     return AnswerFacts(
         response_id=name,
         response_model=model,
-        service_tier=tier if tier is None or tier == "default" else word(tier),
+        service_tier=answer.service_tier,
         finish_reason=reason,
         usage=usage,
         raw_usage=raw,

@@ -75,8 +75,8 @@ class _Usual(msgspec.Struct):
 _decoder: Final = msgspec.json.Decoder(_Request)
 _decode_usual: Final = msgspec.json.Decoder(_Usual).decode
 _FAULTS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-_RARE: Final = frozenset({"speech", "images", "completions"})
-"""Endpoints that more fields are read of."""
+_RARE: Final = frozenset({"speech", "images", "completions", "batches"})
+"""Endpoints of whose calls there is more to say."""
 _ASKED_FOR_USAGE: Final = frozenset({"chat_completions", "completions"})
 _OUTPUT_TOKENS_MAX: Final = {
     "chat_completions": ("max_completion_tokens", "max_tokens"),
@@ -120,7 +120,6 @@ def read_json_request(operation: Operation, body: bytes, whole: bool) -> Request
         user=user,
         asks_usage=asks,
         can_ask_usage=stream and not asks and api in _ASKED_FOR_USAGE,
-        batch=api == "batches",
         output_tokens_max=output,
         answers=answers,
     )

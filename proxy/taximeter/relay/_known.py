@@ -31,7 +31,7 @@ KEPT_BYTES_MAX = 8 * 1024
 
 _LENGTH_FIELD = b"\r\nContent-Length: "
 _DIGITS_MAX = 9
-_ZERO = ord("0")
+_LENGTH_BYTES_MAX = _DIGITS_MAX + len(b"\r")
 _TRACE_FIELD = b"\r\ntraceparent: "
 _TRACE = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\r\n")
 _TRACE_BYTES = 55
@@ -40,14 +40,14 @@ _TRACE_BYTES = 55
 class Cut(msgspec.Struct):
     """A head, cut into what must be equal and what may differ."""
 
-    key: bytes
-    """What must be equal."""
     length: int
-    traceparent: bytes | None
     body_start: int
-    length_start: int
-    length_stop: int
-    """Where the digits of the length stand."""
+    key: bytes = b""
+    """What must be equal; empty where it has been found to be."""
+    traceparent: bytes | None = None
+    length_start: int = 0
+    length_stop: int = 0
+    """Where the digits of the length stand, in a head that is looked up."""
 
 
 class Usual(msgspec.Struct):
@@ -67,10 +67,11 @@ class Usual(msgspec.Struct):
         if not data.startswith(before):
             return None
         start = len(before)
-        stop = data.find(b"\r", start, start + _DIGITS_MAX + 1)
+        stop = data.find(b"\r", start, start + _LENGTH_BYTES_MAX)
         digits = data[start:stop]
-        if digits.isdigit() and data.startswith(behind, stop) and data[start] != _ZERO:
-            return Cut(b"", int(digits), None, stop + len(behind), start, stop)
+        # Digits from "1" on are those without a nought in front.
+        if digits >= b"1" and digits.isdigit() and data.startswith(behind, stop):
+            return Cut(int(digits), stop + len(behind))
         return None
 
 
@@ -96,7 +97,7 @@ def cut(data: bytes) -> Cut | None:
             return None
         traceparent = key[at : at + _TRACE_BYTES]
         key = key[:at] + key[at + _TRACE_BYTES :]
-    return Cut(key, int(digits), traceparent, end + 4, start, stop)
+    return Cut(int(digits), end + 4, key, traceparent, start, stop)
 
 
 def usual_of(data: bytes, head: Cut, intake: Intake) -> Usual | None:

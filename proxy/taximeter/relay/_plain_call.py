@@ -196,7 +196,7 @@ class PlainCall(PlainStanding):
     def _read(self, data: bytes, now: int) -> tuple[PlainHead, bytes, AnswerFacts] | None:
         """Read an answer; None if it is not plain. Nothing follows from it yet."""
         worker, route = self._worker, self.intake.route
-        head = self.intake.upstream.usual_head.read(data)
+        head = route.upstream.usual_head.read(data)
         if head is None:
             return None
         body = data[head.end :]
