@@ -45,7 +45,7 @@ _FIRST_BYTE, _STREAM, _SETTLE = Stage.FIRST_BYTE, Stage.STREAM, Stage.SETTLE
 _STREAMED = (b'"stream":true', b'"stream": true')
 """Looked for before anything is read: that is cheap, and what is not plain is a stream mostly."""
 _ANSWER = (
-    b"HTTP/1.1 200 %b\r\n%bx-taximeter-call-id: %b\r\n"
+    b"HTTP/1.1 200 %bx-taximeter-call-id: %b\r\n"
     b"Server-Timing: queue;dur=0.000, connect;dur=0.000, first_byte;dur=%d.%03d\r\n"
     b"Content-Length: %d\r\n\r\n%b"
 )
@@ -266,8 +266,7 @@ class PlainCall(PlainStanding):
             transport.write(
                 _ANSWER
                 % (
-                    head.reason,
-                    head.lines,
+                    head.passed,
                     self.call_id.encode(),
                     waited_us // 1000,
                     waited_us % 1000,

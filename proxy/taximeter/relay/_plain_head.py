@@ -18,7 +18,7 @@ import msgspec
 _BEGINNING = b"HTTP/1.1 200 "
 VALUE = rb"[\t -~\x80-\xff]*"
 """What may stand behind a field's colon, and as a reason."""
-_KEEPS_ALIVE = rb"connection: ?keep-alive\r\n|keep-alive:" + VALUE + rb"\r\n"
+_KEEPS_ALIVE = rb"(?:connection: ?keep-alive|keep-alive:" + VALUE + rb")\r\n"
 _OTHER_FIELD = (
     rb"(?!connection:|content-(?:length|type|encoding):|keep-alive:|proxy-|te:|trailer:"
     rb"|transfer-encoding:|upgrade:|x-taximeter-)[a-z0-9!#$%&'*+.^_`|~-]+:" + VALUE + rb"\r\n"
@@ -43,15 +43,15 @@ _PLAIN = re.compile(
 """In lower case. No repetition can end in two places (a value ends at a line's end, other fields at
 one that is none of them): it takes time in proportion to the head, whatever that says."""
 
-_KEEPING = re.compile(rb"^(?:" + _KEEPS_ALIVE + rb")", re.IGNORECASE | re.MULTILINE)
+_KEEPING = re.compile(rb"\r\n(?:" + _KEEPS_ALIVE + rb")+", re.IGNORECASE)
 
 
 class PlainHead(msgspec.Struct):
     """The head of a plain answer."""
 
-    reason: bytes
-    lines: bytes
-    """Whole lines, those that go on to the client: all but the one of the length."""
+    passed: bytes
+    """What goes on to the client, line by line: the reason, and all fields but that of the length
+    and those of the connection."""
     length: int
     end: int
     """Where it ends, and the body begins."""
@@ -64,9 +64,7 @@ def plain_head(said: bytes) -> PlainHead | None:
     if found is None or not said.startswith(_BEGINNING):
         return None
     start, stop = found.span(found.lastindex or 0)
-    begin = said.find(b"\n") + 1
-    lines = said[begin:start] + said[stop:-2]
+    passed = said[len(_BEGINNING) : start] + said[stop:-2]
     if lower.find(b"keep-alive") > 0:
-        lines = _KEEPING.sub(b"", lines)
-    length = int(said[start + _NAME_BYTES : stop - 2])
-    return PlainHead(said[len(_BEGINNING) : begin - 2], lines, length, len(said))
+        passed = _KEEPING.sub(b"\r\n", passed)
+    return PlainHead(passed, int(said[start + _NAME_BYTES : stop - 2]), len(said))
