@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from taximeter.relay import _usual_head
 from taximeter.relay._plain_head import PlainHead, plain_head
-from taximeter.relay._usual_head import HEAD_BYTES_MAX, LINES_MAX, MISSED_FIRST, UsualHead
+from taximeter.relay._usual_head import FIELDS_MAX, HEAD_BYTES_MAX, MISSED_FIRST, UsualHead
 from tests.relay.test_plain_head import REAL, heads
 
 BODY = b'{"a":\r\n\r\n1}'
@@ -158,7 +158,7 @@ def test_few_patterns_are_made_however_heads_differ() -> None:
 def test_a_head_of_many_lines_is_looked_at_anew_each_time() -> None:
     """No upstream has a pattern made that would take long to make."""
     lines = real("openai").count(b"\r\n") - 2
-    said = real("openai").replace(b"\r\nDate:", b"\r\nX: a" * (LINES_MAX - lines) + b"\r\nDate:")
+    said = real("openai").replace(b"\r\nDate:", b"\r\nX: a" * (FIELDS_MAX - lines) + b"\r\nDate:")
     assert check(used_to(said), said + BODY)
     longer = said.replace(b"\r\nDate:", b"\r\nX: a\r\nDate:")
     usual = Watched()
@@ -168,7 +168,7 @@ def test_a_head_of_many_lines_is_looked_at_anew_each_time() -> None:
 
 def test_no_head_takes_longer_than_its_length_is_worth(monkeypatch: pytest.MonkeyPatch) -> None:
     """H2: eight times the bytes take about eight times as long to find that it is another head."""
-    monkeypatch.setattr(_usual_head, "LINES_MAX", 1 << 20)
+    monkeypatch.setattr(_usual_head, "FIELDS_MAX", 1 << 20)
 
     def seconds(size: int) -> float:
         lines = b"".join(b"X-%d: %b\r\n" % (number, b"v" * 60) for number in range(size // 70))

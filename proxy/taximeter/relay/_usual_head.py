@@ -27,7 +27,7 @@ HEAD_BYTES_MAX = 8 * 1024
 MISSED_FIRST = 8
 """Heads that have come before the first pattern is made."""
 
-LINES_MAX = 64
+FIELDS_MAX = 64
 """Fields of a head that a pattern is made of: it takes some 40 us for each."""
 
 _NONE = re.compile(rb"(?!)").match
@@ -68,7 +68,7 @@ class UsualHead:
     def _take_on(self, said: bytes) -> None:
         """Make the pattern of a head that `plain_head` has told."""
         lines = said.split(b"\r\n")[1:-2]
-        if len(lines) > LINES_MAX:
+        if len(lines) > FIELDS_MAX:
             return
         pattern = rb"HTTP/1\.1 200 (" + VALUE + rb"\r\n"
         length, passed = 0, [1]
