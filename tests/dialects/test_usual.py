@@ -106,7 +106,7 @@ def details(*names: str) -> st.SearchStrategy[Any]:
     return st.none() | some | odd
 
 
-reasons = st.text(max_size=6) | st.sampled_from(["stop", "length", "abort"])
+reasons = st.text(max_size=6) | st.sampled_from(["stop", "length", "abort", "STOP"])
 usages = st.dictionaries(
     st.sampled_from(["prompt_tokens", "completion_tokens", "total_tokens", "input_tokens", "cost"]),
     counts,

@@ -26,7 +26,16 @@ _Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_CHARACTERS_MAX)]
 
 
-_Reason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
+_Reason = Literal[
+    "stop",
+    "length",
+    "tool_calls",
+    "content_filter",
+    "function_call",
+    "abort",  # vLLM, SGLang
+    "eos",  # Together
+    "model_length",  # Mistral
+]
 _Tier = Literal["default", "auto", "flex", "priority", "scale", "standard"]
 
 
