@@ -268,25 +268,26 @@ def opened_of(
 
     `user` is whom its body names, `traceparent` the field as it came.
     """
+    head = intake.opened
     opened = replace(
-        intake.opened,
+        head,
         call_id=call_id,
         started_at_ns=started_at_ns,
         model=facts.model,
         service_tier=facts.service_tier,
         stream=facts.stream,
+        user=user or head.user,
+        user_source="body" if user else head.user_source,
         trace_id=trace_id_of(call_id),
         retry_of=retry_of,
     )
-    if user is not None:
-        opened = replace(opened, user=user, user_source="body")
     trace = None if traceparent is None else parse_traceparent(traceparent)
-    if trace is not None:
-        opened = replace(
-            opened,
-            trace_id=trace.trace_id,
-            parent_span_id=trace.parent_span_id,
-            trace_flags=trace.flags,
-            trace_state=intake.trace_state,
-        )
-    return opened
+    if trace is None:
+        return opened
+    return replace(
+        opened,
+        trace_id=trace.trace_id,
+        parent_span_id=trace.parent_span_id,
+        trace_flags=trace.flags,
+        trace_state=intake.trace_state,
+    )
