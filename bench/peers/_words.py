@@ -55,16 +55,17 @@ need not read the calls."""
 
 AFTER = """## What to make of it
 
-- Taximeter is no match for nginx at passing bytes on, and misses its own limits (see
-  [bench/README.md](../README.md)): a plain call takes it several times nginx's CPU, a delta up to
-  twice as much. It does more for it, of which most nginx could not do at all; yet a user who wants
-  bytes passed on and nothing known about them should take nginx.
-- Its relaying takes a little less than the plain aiohttp handler, which meters nothing; with
-  recorder and all it takes half as much again for a call, and less for a delta. The other gateways,
-  which translate between APIs, take several times that at the least. Taximeter does not translate:
-  a client speaks the API of the upstream it calls.
-- The recorder adds half to what a call's relaying takes, and with traces as much again. That work
-  is done behind the call and can be put on another core; it cannot be left out.
+- Taximeter is no match for nginx at passing bytes on: a plain call takes its relay about three times
+  nginx's CPU at a steady load, which is where its limit is (see [bench/README.md](../README.md)), and
+  over four times at full load; a delta takes less than half as much again. It does more for it, of which
+  most nginx could not do at all; yet a user who wants bytes passed on and nothing known about them
+  should take nginx.
+- Its relaying takes half of what the plain aiohttp handler takes for a call, which meters nothing;
+  with recorder and all it takes as much, and less for a delta. The other gateways, which translate
+  between APIs, take four times that at the least. Taximeter does not translate: a client speaks the
+  API of the upstream it calls.
+- The recorder takes as much again as a call's relaying, and with traces twice that. That work is
+  done behind the call and can be put on another core; it cannot be left out.
 - It is worst at small calls: what it does for a call is the same for any size. From 100 KB on the
   difference is small beside the bytes; there a request costs it more than an answer, for it is read
   into memory before it goes on, so that a call can be queued, limited, and tried again. Of answers
