@@ -55,11 +55,11 @@ need not read the calls."""
 
 AFTER = """## What to make of it
 
-- Taximeter is no match for nginx at passing bytes on: a plain call takes its relay about three times
-  nginx's CPU at a steady load, which is where its limit is (see [bench/README.md](../README.md)), and
-  over four times at full load; a delta takes less than half as much again. It does more for it, of which
-  most nginx could not do at all; yet a user who wants bytes passed on and nothing known about them
-  should take nginx.
+- Taximeter is no match for nginx at passing bytes on: a plain call takes its relay about three
+  times nginx's CPU at a steady load, where its limit is ([bench/README.md](../README.md)), and
+  over four times at full load; a delta takes less than half as much again. It does more for it,
+  of which most nginx could not do at all; yet a user who wants bytes passed on and nothing known
+  about them should take nginx.
 - Its relaying takes half of what the plain aiohttp handler takes for a call, which meters nothing;
   with recorder and all it takes as much, and less for a delta. The other gateways, which translate
   between APIs, take four times that at the least. Taximeter does not translate: a client speaks the
