@@ -134,7 +134,7 @@ class Inside:
 async def main(folder: Path) -> None:
     """Measure, and print."""
     inside = Inside(folder)
-    for _ in range(MISSED_FIRST + 1):
+    for _ in range(MISSED_FIRST + 1):  # until an answer's head is told by those before
         inside.call()
     inside.stream()
     gc.collect()

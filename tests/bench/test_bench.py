@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bench import _certificate, _installs, _nginx, _targets
+from bench import _report as _limits
 from bench._targets import Target
 from bench.peers import _books, _figures, _report, _rounds
 from bench.peers._cost import cost, job_for, memory_a_stream
@@ -152,3 +153,14 @@ def test_ratios_are_taken_within_a_round() -> None:
         way.name: {"call_whole_us": [30.0, 120.0, 20.0]},
     }
     assert _report._ratio(table, way.name, "call_whole_us", "nginx") == "3.00"
+
+
+def test_a_figure_above_its_limit_is_called_so() -> None:
+    """What is over its limit is not let pass, and what has no limit is not judged."""
+    nginx = _limits.Figures(call=[10.0], call_full=[10.0], delta=[10.0], latency=[1.0])
+    ours = _limits.Figures(call=[30.1], call_full=[60.0], delta=[15.0], latency=[1.0])
+    page = _limits.table({"nginx": nginx, "Taximeter": ours}, "a command", 1)
+    assert "| relay, a call, steady | 3 x nginx | 3.01 x nginx | over |" in page
+    assert "| relay, a call, full | no limit | 6.00 x nginx | - |" in page
+    assert "| relay, a delta | 1.5 x nginx | 1.50 x nginx | PASS |" in page
+    assert "| relay, a call, steady, limits on | 4 x nginx | - | not measured |" in page
