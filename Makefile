@@ -3,7 +3,8 @@
 #   make run     set up what is locked, then run the proxy in the foreground
 #   make test    set up everything, then all checks: lint, types, arrows, tests
 #   make soak    the long form of the tests that kill, cut and starve: MINUTES=30 or as many as you say
-#   make bench   the benchmarks: limits to bench/README.md, the comparison to bench/report/
+#   make bench   the benchmarks: limits to bench/README.md, the comparison to bench/report/; in
+#                .venv-bench, with the Python that BENCH_PYTHON names
 #   make lock    new lock files from pyproject.toml
 #   make docs    the generated pages of docs/
 #   make dashboards  dashboards/generated/, from dashboards/boards/

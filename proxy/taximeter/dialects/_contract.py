@@ -47,7 +47,8 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
     service_tier: str | None = None
     user: str | None = None
-    """`safety_identifier`, else `user`, else `metadata.user_id`."""
+    """`safety_identifier`, else `user`, else `metadata.user_id`: printable, and at most 128
+    characters, for it is booked as it stands here."""
     asks_usage: bool = False
     """The client itself asked for usage in the stream."""
     can_ask_usage: bool = False
