@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -54,17 +54,16 @@ def demo(
 
     from taximeter.cli import _words
     from taximeter.cli._demo._run import run
+    from taximeter.cli._demo._stop import Stop
 
-    folder = Path(tempfile.mkdtemp(prefix="taximeter-demo-"))
-    # SIGTERM must clean up as Ctrl-C does.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        asyncio.run(run(folder, _words.console(), rate=rate, seconds=seconds, seed=seed))
-    except KeyboardInterrupt:
-        pass  # it is how one ends a demo
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        if keep:
-            typer.echo(f"Kept. Look around with: taximeter calls -c {folder / 'taximeter.yaml'}")
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
+    with Stop() as stop:
+        folder = Path(tempfile.mkdtemp(prefix="taximeter-demo-"))
+        show = partial(run, folder, _words.console(), rate=rate, seconds=seconds, seed=seed)
+        try:
+            asyncio.run(stop.or_done(show))
+        finally:
+            if keep:
+                config = folder / "taximeter.yaml"
+                typer.echo(f"Kept. Look around with: taximeter calls -c {config}")
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
