@@ -118,7 +118,8 @@ class JournalWriter:
         """Number of the last frame appended; 0 before the first."""
         self.synced = 0
         """Number of the last frame that is power-safe."""
-        self._unsynced: deque[tuple[int, bytes]] = deque()
+        self._unsynced: deque[bytes] = deque()
+        """Frames that are written and not synchronised: those with the last numbers, in order."""
         self._unsynced_bytes = 0
         self.sync_failures = 0
         self.write_failures = 0
@@ -198,7 +199,7 @@ class JournalWriter:
         self._size += size
         self.sequence = sequence
         if self._keeps_unsynced:
-            self._unsynced.append((sequence, frame))
+            self._unsynced.append(frame)
             self._unsynced_bytes += size
         return sequence
 
@@ -256,12 +257,12 @@ class JournalWriter:
         if handle is None:
             handle = self._disk.create(self.directory / segment_name(segment))
         self._half_made = handle
-        first = self._unsynced[0][0] if self._unsynced else self.sequence + 1
+        first = self.sequence + 1 - len(self._unsynced)
         header = SegmentHeader(segment, first, self._clock_ns(), self._id).encode()
         size = 0
         try:
             # Frames whose `fdatasync` failed are written again, under their old numbers.
-            for part in (header, *(frame for _, frame in self._unsynced)):
+            for part in (header, *self._unsynced):
                 if self._disk.write(handle, part) != len(part):
                     raise JournalUnwritable("the disk took only part of a segment: it is full")
                 size += len(part)
@@ -357,9 +358,8 @@ class JournalWriter:
 
     def _mark_synced(self, upto: int) -> None:
         self.synced = max(self.synced, upto)
-        while self._unsynced and self._unsynced[0][0] <= upto:
-            _, frame = self._unsynced.popleft()
-            self._unsynced_bytes -= len(frame)
+        while len(self._unsynced) > self.sequence - upto:
+            self._unsynced_bytes -= len(self._unsynced.popleft())
 
     def close(self) -> None:
         """Make the journal power-safe and finished.
