@@ -1,7 +1,7 @@
 """Records of other versions: what has been written once is read for ever, and what is new passes.
 
-`formats/records-1.json` is made of the first version's own bytes. It is never edited: a format that
-changes gets a file of its own beside it.
+Each of `formats/records-*.json` is made of one version's own bytes. It is never edited: a format
+that changes gets a file of its own beside it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import pytest
 
 from taximeter.call import Closed, Counted, Opened, Outcome, decode_record
 from taximeter.journal import JournalWriter
+from taximeter.recorder._follow import decoded
 from tests.recorder.make import World
 
 FORMATS = sorted((Path(__file__).parent / "formats").glob("records-*.json"))
@@ -55,8 +56,25 @@ def test_a_journal_of_an_older_version_is_booked(path: Path, world: World) -> No
 
 def test_fields_of_a_later_version_are_passed_over() -> None:
     """L3, D11: going back a version loses what only the newer one knows, and no call."""
-    for line in lines(FORMATS[0]):
+    kinds = set()
+    for line in (line for path in FORMATS for line in lines(path)):
         fields = msgspec.msgpack.decode(bytes.fromhex(line["record"]))
-        fields |= {"a_field_of_tomorrow": {"deep": [1, 2]}, "another": None}
+        if isinstance(fields, list):
+            fields += [{"deep": [1, 2]}, None]
+        else:
+            fields |= {"a_field_of_tomorrow": {"deep": [1, 2]}, "another": None}
         record = decode_record(msgspec.msgpack.encode(fields))
         assert msgspec.to_builtins(record) == line["says"]
+        kinds.add(type(fields))
+    assert kinds == {dict, list}
+
+
+def test_an_end_in_few_words_is_no_record_without_its_beginning() -> None:
+    """D11: an `Answered` with rubbish where its `Opened` stands, or cut short, is told as none."""
+    (line,) = (one for one in lines(FORMATS[1]) if one["record"].startswith("dc"))
+    tag, _, *rest = msgspec.msgpack.decode(bytes.fromhex(line["record"]))
+    beginnings: list[object] = [None, 7, [], {}, b"\x81", {"type": "o"}, {"type": "c"}]
+    for rubbish in beginnings:
+        assert decoded(msgspec.msgpack.encode([tag, rubbish, *rest])) is None
+        assert decoded(msgspec.msgpack.encode([tag])) is None
+    assert decoded(b"\xdc") is decoded(b"\xdc\x00\x10\xa1a\xc1") is None

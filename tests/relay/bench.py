@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from taximeter.call import Closed, Counted, Opened, Record
+from taximeter.call import Answered, Closed, Counted, Opened, Record
 from taximeter.counting import Counter
 from taximeter.relay._plain_call import PlainCall
 from taximeter.relay._worker import RelayWorker
@@ -299,9 +299,11 @@ async def bench(
         made = Bench(worker, listener.getsockname()[1], lines)
         write = worker.books.write
 
-        def note(record: Record) -> asyncio.Future[None] | None:
-            kept = write(record)
-            made.records.append(record)
+        def note(
+            record: Record | Answered, written: bytes | None = None
+        ) -> asyncio.Future[None] | None:
+            kept = write(record, written)
+            made.records.append(record.closed() if isinstance(record, Answered) else record)
             return kept
 
         worker.books.write = note  # type: ignore[method-assign]

@@ -135,9 +135,9 @@ async def test_an_error_answer_that_was_held_is_booked_before_it_is_passed_on(
         order: list[str] = []
         write = made.worker.books.write
 
-        def note(record: object) -> object:
+        def note(record: object, *written: bytes) -> object:
             order.append(type(record).__name__)
-            return write(record)  # type: ignore[arg-type]
+            return write(record, *written)  # type: ignore[arg-type]
 
         made.worker.books.write = note  # type: ignore[method-assign, assignment]
         await client.say(ASK)

@@ -364,13 +364,13 @@ async def test_a_record_that_cannot_be_written_ends_an_opened_stream(tmp_path: P
 
         write = made.worker.books.write
 
-        def refuse(record: Any) -> None:
+        def refuse(record: Any, *written: bytes) -> None:
             if getattr(record, "attempts", None):
-                write(record)
+                write(record, *written)
                 return
             raise Unrecorded
 
-        made.worker.books.write = refuse  # type: ignore[method-assign]
+        made.worker.books.write = refuse  # type: ignore[method-assign, assignment]
         upstream.may_end.set()
         rest = await client.rest()
         assert not rest.endswith(b"0\r\n\r\n")

@@ -331,12 +331,12 @@ async def test_a_replay_that_cannot_be_booked_is_not_given(tmp_path: Path) -> No
         await fetch(made, ask(KEY, ALICE))
         write = made.worker.books.write
 
-        def refuse(record: object) -> None:
+        def refuse(record: object, *written: bytes) -> None:
             from taximeter.relay._bookkeeper import Unrecorded
 
             raise Unrecorded
 
-        made.worker.books.write = refuse  # type: ignore[method-assign]
+        made.worker.books.write = refuse  # type: ignore[method-assign, assignment]
         status, fields, said = await fetch(made, ask(KEY, ALICE))
         made.worker.books.write = write  # type: ignore[method-assign]
         assert (status, said["error"]["code"]) == (503, "journal_unwritable")

@@ -43,8 +43,8 @@ The marker's first byte occurs in no UTF-8 text, and the records have no other b
 that a caller could choose: nobody can have a frame of theirs written inside one of ours.
 
 The version is of the segment, not of the record: records are MessagePack maps whose unknown
-fields readers ignore. A reader that meets a higher version stops with `UnknownVersion`
-rather than guess.
+fields readers ignore, and arrays of which they ignore what stands behind the fields they know. A
+reader that meets a higher version stops with `UnknownVersion` rather than guess.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
 
-from taximeter.call import Closed, Counted, Record, encode_record
+from taximeter.call import Answered, Closed, Counted, Record, encode_record
 from taximeter.journal import JournalError, JournalWriter, SyncPolicy
 from taximeter.relay._journal_start import NoJournal
 
@@ -59,14 +59,16 @@ class Bookkeeper:
             writer.lost.add(unrecorded)
         log.warning("The journal is begun; %d calls went by unrecorded before.", unrecorded)
 
-    def write(self, record: Record) -> asyncio.Future[None] | None:
-        """Keep a record.
+    def write(
+        self, record: Record | Answered, written: bytes | None = None
+    ) -> asyncio.Future[None] | None:
+        """Keep a record. `written` is its MessagePack form, where there is one already.
 
         Raises:
             Unrecorded: if it cannot be kept and `journal.when_full` is `fail_closed`.
         """
         try:
-            sequence = self._writer.append(encode_record(record))
+            sequence = self._writer.append(encode_record(record) if written is None else written)
         except (JournalError, OSError) as error:
             self._refuse(record, error)
             return None
@@ -87,7 +89,7 @@ class Bookkeeper:
             return kept
         return None
 
-    def _refuse(self, record: Record, error: Exception) -> None:
+    def _refuse(self, record: Record | Answered, error: Exception) -> None:
         self.refused += 1
         now = self._loop.time()
         if now - self._complained_at > 10:
@@ -96,7 +98,7 @@ class Bookkeeper:
         if self._fail_closed:
             raise Unrecorded from error
         # Only a call's end decides whether it is lost: a lost beginning does not lose it.
-        if isinstance(record, Closed) and self._writer.lost is not None:
+        if isinstance(record, Closed | Answered) and self._writer.lost is not None:
             self._writer.lost.add()
 
     def _start_sync(self) -> None:
@@ -159,9 +161,11 @@ class Bookkeeper:
         self._wake(self._writer.sequence)
 
 
-def _names(record: Record) -> dict[str, str | None]:
+def _names(record: Record | Answered) -> dict[str, str | None]:
     """Give what tells which call a record is of."""
     if isinstance(record, Counted):
         return {"call_id": record.call_id}
+    if isinstance(record, Answered):
+        record = record.closed()
     opened = record.opened if isinstance(record, Closed) else record
     return {"call_id": opened.call_id, "trace_id": opened.trace_id}

@@ -21,8 +21,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from msgspec import Raw
+
 from taximeter.admission import Go
-from taximeter.call import Attempt, Closed, Outcome, Stage, UsageSource
+from taximeter.call import Answered, Outcome, encode_record
 from taximeter.counting import tokens_from_bytes
 from taximeter.relay._holder import wrong_with
 from taximeter.relay._plain_standing import PlainStanding
@@ -38,11 +40,9 @@ PLAIN_BYTES_MAX = 64 * 1024
 """Length of a body, either way, up to which a call is a plain one: it is written in one go."""
 
 _now = time.monotonic_ns
-# Taken out of their classes once: to look into an Enum is a call of its own.
-_COMPLETED, _REPORTED = Outcome.COMPLETED, UsageSource.REPORTED
-_RECEIVE, _QUEUE, _CONNECT = Stage.RECEIVE, Stage.QUEUE, Stage.CONNECT
-_FIRST_BYTE, _STREAM, _SETTLE = Stage.FIRST_BYTE, Stage.STREAM, Stage.SETTLE
-_STREAMED = (b'"stream":true', b'"stream": true')
+_COMPLETED = Outcome.COMPLETED
+"""Taken out of its class once: to look into an Enum is a call of its own."""
+_STREAM, _TRUE = b'"stream":', (b"true", b" true")
 """Looked for before anything is read: that is cheap, and what is not plain is a stream mostly."""
 _ANSWER = (
     b"HTTP/1.1 200 %bx-taximeter-call-id: %b\r\n"
@@ -86,8 +86,7 @@ class PlainCall(PlainStanding):
         if (
             size >= snapshot.plain_bytes_max
             or not worker.books.keeps_at_once
-            or body.find(_STREAMED[0]) >= 0
-            or body.find(_STREAMED[1]) >= 0
+            or ((at := body.find(_STREAM)) >= 0 and body.startswith(_TRUE, at + len(_STREAM)))
             or not snapshot.body_budget.try_take(size)
         ):
             return False
@@ -149,15 +148,16 @@ class PlainCall(PlainStanding):
         self.decided_ns = now = _now()
         tokens = tokens_from_bytes(size) if intake.is_text else 0
         # Nothing may go wrong once it has its turn.
-        self.call_id = self._worker.ids.make(self.started_at_ns)
+        self.call_id = call_id = self._worker.ids.make(self.started_at_ns)
+        self.opened = opened = opened_of(
+            intake, facts, call_id, self.started_at_ns, self.user, self.traceparent
+        )
+        self.written = encode_record(opened)
         return admission.straight.enter(plan, tokens, output, now)
 
     def _send(self, ticket: Ticket, body: bytes) -> None:
-        intake = self.intake
+        intake, opened = self.intake, self.opened
         upstream = intake.upstream
-        self.opened = opened = opened_of(
-            intake, self.facts, self.call_id, self.started_at_ns, self.user, self.traceparent
-        )
         idle = upstream.take_idle()
         if idle is None:
             self._become_exchange().admitted(Go(ticket))
@@ -165,7 +165,7 @@ class PlainCall(PlainStanding):
         self.connection, self.side = idle
         side = self.side
         side.owner = self
-        self._worker.books.write(opened)
+        self._worker.books.write(opened, self.written)
         head, spans = intake.start(uncoded=False), upstream.spans
         if spans is not None:
             head += spans.traceparent(opened, 1)
@@ -220,43 +220,24 @@ class PlainCall(PlainStanding):
         """Book the call, and give the client its answer."""
         worker, client, origin = self._worker, self._client, self.started_ns
         decided_ns, sent_ns = self.decided_ns, self.sent_ns or answered_ns
-        begun, size = decided_ns - origin, len(body)
+        size = len(body)
         ended_ns = _now()
-        record = Closed(
-            opened=self.opened,
-            outcome=_COMPLETED,
-            status=200,
-            stages={
-                _RECEIVE: begun,
-                _QUEUE: 0,
-                _CONNECT: 0,
-                _FIRST_BYTE: answered_ns - decided_ns,
-                _STREAM: ended_ns - answered_ns,
-                _SETTLE: _now() - ended_ns,
-            },
-            attempts=[
-                Attempt(
-                    number=1,
-                    upstream=self.intake.upstream.name,
-                    started_ns=begun,
-                    connected_ns=begun,
-                    sent_ns=sent_ns - origin,
-                    first_byte_ns=answered_ns - origin,
-                    ended_ns=ended_ns - origin,
-                    reused=True,
-                    status=200,
-                )
-            ],
-            response_id=answer.response_id,
-            response_model=answer.response_model,
-            service_tier=answer.service_tier,
-            price_variant=answer.price_variant,
-            finish_reason=answer.finish_reason,
-            usage=answer.usage,
-            usage_source=_REPORTED,
-            raw_usage=answer.raw_usage,
-            request_bytes=len(self.body),
-            response_bytes=size,
+        record = Answered(
+            Raw(self.written),
+            decided_ns - origin,
+            sent_ns - origin,
+            answered_ns - origin,
+            ended_ns - origin,
+            _now() - origin,
+            answer.response_id,
+            answer.response_model,
+            answer.service_tier,
+            answer.price_variant,
+            answer.finish_reason,
+            answer.usage,
+            answer.raw_usage,
+            len(self.body),
+            size,
         )
         self.is_closed = True
         worker.outcomes[_COMPLETED] += 1

@@ -54,11 +54,14 @@ class PlainStanding:
         "ticket",
         "traceparent",
         "user",
+        "written",
     )
 
     call_id: str
     facts: RequestFacts
     opened: Opened
+    written: bytes
+    """Its `Opened` as it stands in the journal."""
     started_at_ns: int
     decided_ns: int
 
