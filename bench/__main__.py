@@ -1,9 +1,11 @@
 """Runs the benchmarks: the same upstream and the same load over every way, in turns.
 
 All ways run at once and are idle but for the one under load. The order turns about from
-round to round, so that no way always has the warmer machine. What is counted is the CPU time
-of the relaying processes alone: how long a call took says more of the load than of the way.
-Absolute figures belong to their machine; the ratios to nginx in the same round travel.
+round to round, so that no way always has the warmer machine; and each round starts all of them
+anew, for where a process's memory came to lie is worth a twentieth either way, for as long as it
+lives. What is counted is the CPU time of the relaying processes alone: how long a call took says
+more of the load than of the way. Absolute figures belong to their machine; the ratios to nginx in
+the same round travel.
 """
 
 from __future__ import annotations
@@ -57,35 +59,43 @@ def run(*, rounds: int, quick: bool, only: list[str] | None) -> dict[str, _repor
     calls, deltas = (1_000, 50) if quick else (5_000, 200)
     streams = 200 if quick else 1_000
     recorder_calls = 1_000 if quick else 5_000
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        targets = _start(stack, folder, only)
-        measured = {target.name: _report.Figures() for target in targets}
+    measured: dict[str, _report.Figures] = {}
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         for number in range(rounds):
-            for target in targets if number % 2 == 0 else targets[::-1]:
-                figures = measured[target.name]
-                print(f"round {number + 1}/{rounds}: {target.name}", file=sys.stderr)
-                if target.recorder_only:
-                    figures.recorder.append(_recorder(target, recorder_calls))
+            with contextlib.ExitStack() as stack:
+                targets = _start(stack, Path(folder) / str(number), only)
+                for target in targets if number % 2 == 0 else targets[::-1]:
+                    print(f"round {number + 1}/{rounds}: {target.name}", file=sys.stderr)
+                    figures = measured.setdefault(target.name, _report.Figures())
+                    _measure_target(target, figures, calls, deltas, recorder_calls)
+                if number + 1 < rounds:
                     continue
-                pace = CALLS_PER_SECOND
-                call, seen = _measure.cpu_a_call(target, calls, calls_per_second=pace)
-                figures.latency.append(float(seen["p50_us"]))
-                if not target.relaying:
-                    continue
-                figures.call.append(call)
-                full, _ = _measure.cpu_a_call(target, calls, calls_per_second=None)
-                figures.call_full.append(full)
-                figures.delta.append(_measure.cpu_a_delta(target, deltas, asks_usage=True))
-                unasked = _measure.cpu_a_delta(target, deltas, asks_usage=False)
-                figures.delta_unasked.append(unasked)
-                if target.recording:
-                    figures.recorder.append(_recorder(target, recorder_calls))
-        for target in targets:
-            if target.relaying and not target.recorder_only:
-                print(f"idle streams: {target.name}", file=sys.stderr)
-                measured[target.name].idle.append(_measure.memory_a_stream(target, streams))
+                for target in targets:
+                    if target.relaying and not target.recorder_only:
+                        print(f"idle streams: {target.name}", file=sys.stderr)
+                        idle = _measure.memory_a_stream(target, streams)
+                        measured[target.name].idle.append(idle)
     return measured
+
+
+def _measure_target(
+    target: Target, figures: _report.Figures, calls: int, deltas: int, recorder_calls: int
+) -> None:
+    """Measure a way once."""
+    if target.recorder_only:
+        figures.recorder.append(_recorder(target, recorder_calls))
+        return
+    call, seen = _measure.cpu_a_call(target, calls, calls_per_second=CALLS_PER_SECOND)
+    figures.latency.append(float(seen["p50_us"]))
+    if not target.relaying:
+        return
+    figures.call.append(call)
+    full, _ = _measure.cpu_a_call(target, calls, calls_per_second=None)
+    figures.call_full.append(full)
+    figures.delta.append(_measure.cpu_a_delta(target, deltas, asks_usage=True))
+    figures.delta_unasked.append(_measure.cpu_a_delta(target, deltas, asks_usage=False))
+    if target.recording:
+        figures.recorder.append(_recorder(target, recorder_calls))
 
 
 def _recorder(target: Target, calls: int) -> float:
@@ -94,6 +104,7 @@ def _recorder(target: Target, calls: int) -> float:
 
 def _start(stack: contextlib.ExitStack, folder: Path, only: list[str] | None) -> list[Target]:
     """Start the upstream and every way to it that is asked for; nginx always."""
+    folder.mkdir()
     _, upstream = stack.enter_context(_targets.module("_upstream"))
 
     def wanted(word: str) -> bool:
