@@ -1,8 +1,9 @@
-"""The short way of reading the usual answer agrees with the patient one, wherever it answers."""
+"""The short ways of reading the usual agree with the patient ones, wherever they answer."""
 
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -10,10 +11,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from taximeter.dialects import AnswerFacts, dialect_for
+from taximeter.dialects import AnswerFacts, _openai_stream, dialect_for
 from taximeter.dialects import _openai_message as patient
 from taximeter.dialects._openai_answer import read_openai_answer
-from taximeter.dialects._openai_usual import read_usual_answer
+from taximeter.dialects._openai_usual import read_usual_answer, read_usual_chunk
+from tests.dialects.transcript import Seen, patiently, reader_of, run
 
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 OPENAI = dialect_for("openai", PATHS[0])
@@ -149,3 +151,155 @@ def test_the_short_way_survives_rubbish(body: bytes) -> None:
     """Bytes that are no answer make the short way give up, never raise."""
     found = read_usual_answer(body, None)
     assert found is None or msgspec.json.decode(body) is not None
+
+
+DELTA: dict[str, Any] = {"role": "assistant", "content": "Hi", "refusal": None}
+CHUNK: dict[str, Any] = {
+    "id": "chatcmpl-A1",
+    "object": "chat.completion.chunk",
+    "model": "gpt-5.4-mini-2026-03-17",
+    "service_tier": "default",
+    "choices": [{"index": 0, "delta": DELTA, "logprobs": None, "finish_reason": None}],
+    "usage": None,
+    "obfuscation": "aB3",
+}
+EXTRA = {**CHUNK, "choices": [], "usage": CHAT["usage"]}
+CALLS = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [{"index": 0, "id": "call_1", "function": {"name": "f", "arguments": ""}}],
+}
+
+
+def _with(delta: object, reason: object = None) -> dict[str, Any]:
+    return {**CHUNK, "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}
+
+
+def _agree_on_stream(chunks: list[bytes], provider: str | None = None) -> Seen:
+    """Read a stream both ways, a chunk a read and all in one, and compare after each read."""
+
+    def read(reads: list[bytes]) -> Seen:
+        return run(reader_of("openai", PATHS[0], provider=provider, drop=True), reads)
+
+    events = [b"data: " + data + b"\n\n" for data in chunks]
+    for reads in (*(events[:place] for place in range(1, len(events))), [b"".join(events)], events):
+        short = read(reads)
+        assert short == patiently(partial(read, reads))
+    return short
+
+
+@pytest.mark.parametrize(
+    ("said", "token"),
+    [
+        (CHUNK, True),
+        (_with({"role": "assistant", "content": "", "refusal": None}), False),
+        (_with({}, "stop"), False),
+        (_with({"content": None, "reasoning_content": "Hm"}), True),
+        (_with(CALLS), True),
+        (_with({**CALLS, "tool_calls": []}), False),
+        ({**CHUNK, "choices": [{"index": 0, "text": "Hi", "finish_reason": None}]}, True),
+        (
+            {"id": "", "model": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0}]},
+            False,
+        ),
+        (EXTRA, False),
+    ],
+)
+def test_a_usual_chunk_is_read_the_short_way(said: object, token: bool) -> None:
+    """Chunks as documented take the short way, whatever of a stream they tell."""
+    data = json.dumps(said).encode()
+    chunk = read_usual_chunk(data)
+    assert chunk is not None
+    assert chunk.has_token is token
+    _agree_on_stream([data])
+
+
+def test_a_usual_stream_is_read_the_short_way_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a role to the usage, nothing of a documented stream is left to the patient way."""
+    stream = [_with({"role": "assistant", "content": ""}), CHUNK, CHUNK, _with({}, "stop"), EXTRA]
+    chunks = [json.dumps(said).encode() for said in stream]
+    seen = _agree_on_stream([*chunks, b"[DONE]"])
+    assert (seen.answer.final, seen.answer.finish_reason, seen.ended) == (True, "stop", True)
+    monkeypatch.setattr(_openai_stream, "read_message", lambda data: pytest.fail("patient"))
+    assert (
+        run(
+            reader_of("openai", PATHS[0], drop=True),
+            [b"data: " + data + b"\n\n" for data in [*chunks, b"[DONE]"]],
+        )
+        == seen
+    )
+
+
+def test_a_chunk_cut_anywhere_is_read_the_same() -> None:
+    """Cut off at each of its bytes, or without one of them, a chunk reads the same both ways."""
+    for said in (_with(DELTA, "stop"), EXTRA):
+        body = json.dumps(said).encode()
+        for place in range(len(body)):
+            _agree_on_stream([body[:place]])
+            _agree_on_stream([body[:place] + body[place + 1 :]])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"choices":[{"delta":{"content":"a"},"finish\\u005freason":"stop"}]}',
+        b'{"choices":[{"delta":{"content":"a"},"finish_reason":"stop","x":"\\q"}]}',
+        b'{"choices":[{"delta":{"content":"\xff"},"finish_reason":"stop"}]}',
+        b'{"choices":[{"delta":{"content":"a"},"finish_reason":"stop","x":"\xff"}],"y":"\xff"}',
+        b'{"choices":[{"delta":{"content":"a"},"finish_reason":"stop","x":NaN}]}',
+        b'{"choices":[{"delta":{"content":"a"},"finish_reason":"stop","x":1e999999999}]}',
+        b'{"choices":[{"delta":{"content":"a\x01"},"finish_reason" : null}]}',
+        b'{"choices":[{"delta":{"content":"a"},"finish_reason":"stop","finish_reason":null}]}',
+        b'{"choices":[{"delta":{"content":"a"}}],"choices":[]}',
+        b'{"choices":[],"choices":[{"delta":{"content":"a"}}]}',
+        b'{"choices":[],"usage":null,"usage":{"prompt_tokens":3,"total_tokens":3}}',
+        b'\xef\xbb\xbf{"choices":[{"delta":{"content":"a"}}]}',
+        b'{"type":null,"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}',
+        b'{"choices":[{"finish_reason":"stop","x":' + b"[" * 2000 + b"]" * 2000 + b"}]}",
+    ],
+)
+def test_a_chunk_written_in_an_unusual_way_is_read_the_same(data: bytes) -> None:
+    """However it is spelled, and whatever came before, a chunk says the same both ways."""
+    usual = json.dumps(CHUNK).encode()
+    for before in ([], [usual], [usual, json.dumps(EXTRA).encode()]):
+        _agree_on_stream([*before, data, usual])
+
+
+texts = st.text(max_size=4) | st.sampled_from(["", "Hi", "gpt-x", 'a"b', "\n"])
+deltas = st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys(
+        ("content", "refusal", "reasoning", "reasoning_content", "function_call"), texts | odd
+    )
+    | {
+        "tool_calls": st.lists(st.dictionaries(texts, odd, max_size=1) | odd, max_size=2) | odd,
+        "reasoning_details": odd,
+        "audio": st.dictionaries(st.sampled_from(["data", "transcript"]), texts) | odd,
+    },
+)
+parts = st.fixed_dictionaries(
+    {},
+    optional={"delta": deltas | odd, "text": texts | odd, "finish_reason": odd | reasons},
+)
+chunks = st.fixed_dictionaries(
+    {"choices": st.lists(parts | odd, max_size=2) | odd},
+    optional={
+        "id": texts | odd,
+        "model": texts | odd,
+        "service_tier": odd | st.sampled_from(["default", "flex"]),
+        "usage": st.none() | usages,
+        "error": odd | st.just({"code": "overloaded"}),
+        "type": odd | st.just("response.completed"),
+        "x_groq": odd | st.fixed_dictionaries({"id": texts, "usage": usages}),
+        "tool_usage": odd,
+    },
+)
+stages = st.sampled_from([CHUNK, _with({"content": ""}), _with(CALLS), _with({}, "length"), EXTRA])
+
+
+@given(st.lists(chunks | stages, min_size=1, max_size=5), st.sampled_from([None, "x-ai"]))
+def test_both_ways_agree_on_whatever_a_stream_says(
+    said: list[object], provider: str | None
+) -> None:
+    """Whatever chunks a stream holds, both ways come to the same facts after each of them."""
+    _agree_on_stream([json.dumps(chunk).encode() for chunk in said], provider)

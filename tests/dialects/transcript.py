@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
+import pytest
 
-from taximeter.dialects import AnswerFacts, StreamReader, dialect_for
+from taximeter.dialects import AnswerFacts, StreamReader, _openai_stream, dialect_for
 
 SSE = "text/event-stream; charset=utf-8"
 LINES = "application/x-ndjson"
@@ -56,6 +57,13 @@ def run(reader: StreamReader, reads: Iterable[bytes]) -> Seen:
     return Seen(answer, reader.events, reader.token_seen, reader.ended, released, at_boundary)
 
 
+def patiently(read: Callable[[], Seen]) -> Seen:
+    """Read a stream without the short way of usual chunks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_openai_stream, "read_usual_chunk", lambda data: None)
+        return read()
+
+
 def read_stream(
     name: str,
     path: str,
@@ -65,12 +73,13 @@ def read_stream(
     provider: str | None = None,
     drop: bool = False,
 ) -> Seen:
-    """Read `stream` whole, byte by byte, event by event and in odd pieces: all must agree."""
+    """Read `stream` whole, patiently, byte by byte and in odd pieces: all must agree."""
 
     def seen(reads: Iterable[bytes]) -> Seen:
         return run(reader_of(name, path, content_type, provider=provider, drop=drop), reads)
 
     whole = seen([stream])
+    assert patiently(lambda: seen([stream])) == whole, "the patient way"
     ways = {
         "byte by byte": [stream[place : place + 1] for place in range(len(stream))],
         "in sevens": [stream[place : place + 7] for place in range(0, len(stream), 7)],

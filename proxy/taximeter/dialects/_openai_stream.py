@@ -28,6 +28,7 @@ from taximeter.dialects._openai_message import (
     note_usage,
     read_message,
 )
+from taximeter.dialects._openai_usual import read_usual_chunk, read_usual_usage
 from taximeter.dialects._sse import SseReader
 
 TERMINAL: Final = frozenset(
@@ -76,11 +77,14 @@ class OpenAiReader(SseReader):
         "_image_done",
         "_late_usage",
         "_provider",
+        "_usual",
     )
 
     def __init__(self, provider: str | None, drop_usage: bool) -> None:
         super().__init__(drop_usage)
         self._provider = provider
+        self._usual = True
+        """Nothing but usual chunks came so far, and no usage."""
         self._chunks = False
         """Chunks with `choices` have been seen: this is a chat or a completion."""
         self._image_done = False
@@ -134,6 +138,11 @@ class OpenAiReader(SseReader):
             self.ended = True
             self.answer.final = self.answer.usage is not None
             return False
+        if self._usual and not event:
+            takes = self._read_usual(data)
+            if takes is not None:
+                return takes
+        self._usual = False
         message = read_message(data)
         if message is None:
             return False
@@ -141,6 +150,29 @@ class OpenAiReader(SseReader):
             self._read_typed(name(message.type) or event.decode("ascii", "replace"), message)
             return False
         return self._read_chunk(data, message)
+
+    def _read_usual(self, data: bytes) -> bool | None:
+        """Do what `_read_chunk` does, the short way; None, and nothing done, if that is not it."""
+        chunk = read_usual_chunk(data)
+        if chunk is None:
+            return None
+        facts = self._answer
+        takes = is_set(chunk.usage)
+        if takes:
+            figures = None if chunk.choices else read_usual_usage(chunk.usage, self._provider)
+            if figures is None:
+                return None
+            facts.usage, facts.raw_usage = figures
+            facts.final = True
+            self._usual = False
+        facts.response_id = chunk.id or facts.response_id
+        facts.response_model = chunk.model or facts.response_model
+        facts.service_tier = chunk.service_tier or facts.service_tier
+        for part in chunk.choices:
+            self._chunks = True
+            facts.finish_reason = part.finish_reason or facts.finish_reason
+        self.token_seen = self.token_seen or chunk.has_token
+        return takes
 
     def _read_chunk(self, data: bytes, message: Message) -> bool:
         """Take note of a chunk of a chat or completion; tell whether it is the extra one."""

@@ -1,4 +1,4 @@
-"""The usual answer, read the short way.
+"""The usual answer, and the usual chunk of a stream, read the short way.
 
 Nine answers in ten are a chat completion, a response or a list of embeddings whose every field is
 of its documented type, with a usage object of documented figures alone. Those are decoded straight
@@ -6,6 +6,9 @@ into typed structs, at a tenth of the time that the patient reading in `_openai_
 this is on the relay's path. At the first thing out of the ordinary (an unknown figure, a wrong
 type, a part larger than its whole, an error, a vendor's extension) the short way gives None, and
 the patient one decides. Both give the same facts; a test holds them against each other.
+
+The same goes for the few chunks of a chat's stream that are read at all: its first ones, the one
+with the reason why it ended, and the one with its usage.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ _PECULIAR_PROVIDERS: Final = frozenset({"x-ai", "perplexity"})
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_CHARACTERS_MAX)]
+_NameOrNone = Annotated[str, msgspec.Meta(max_length=NAME_CHARACTERS_MAX)]
+"""A name, or an empty text where there is none (Azure's first chunk)."""
 
 
 _Reason = Literal[
@@ -57,6 +62,61 @@ class _Answer(msgspec.Struct, gc=False):  # it holds nothing that could hold it
     tool_usage: None = None
     response: None = None
     x_groq: None = None
+
+
+class _ToolCall(msgspec.Struct, gc=False):
+    """An object of which nothing is looked at."""
+
+
+class _Delta(msgspec.Struct, gc=False):
+    content: str | None = None
+    refusal: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+    function_call: None = None
+    reasoning_details: None = None
+    audio: None = None
+
+
+class _Part(msgspec.Struct, gc=False):
+    """What a chunk adds to one of the choices."""
+
+    delta: _Delta | None = None
+    text: str | None = None
+    finish_reason: _Reason | None = None
+
+
+class UsualChunk(msgspec.Struct, gc=False):
+    """A chunk's fields. Those after `usage` mark the unusual, as they do in an answer."""
+
+    choices: list[_Part]
+    id: _NameOrNone = ""
+    model: _NameOrNone = ""
+    service_tier: _Tier | None = None
+    usage: msgspec.Raw = ABSENT
+    type: msgspec.UnsetType = msgspec.UNSET
+    error: None = None
+    tool_usage: None = None
+    x_groq: None = None
+
+    @property
+    def has_token(self) -> bool:
+        """Whether one of the choices carries a token: see `_openai_message.note_choices`."""
+        for part in self.choices:
+            delta = part.delta
+            if part.text or (
+                delta is not None
+                and (
+                    delta.content
+                    or delta.refusal
+                    or delta.tool_calls
+                    or delta.reasoning
+                    or delta.reasoning_content
+                )
+            ):
+                return True
+        return False
 
 
 class _InputDetails(msgspec.Struct, forbid_unknown_fields=True):
@@ -98,6 +158,7 @@ class _NewerFigures(msgspec.Struct, forbid_unknown_fields=True):
 
 _FAULTS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _decode_answer: Final = msgspec.json.Decoder(_Answer).decode
+_decode_chunk: Final = msgspec.json.Decoder(UsualChunk).decode
 _decode_figures: Final = msgspec.json.Decoder(_Figures).decode
 _decode_newer: Final = msgspec.json.Decoder(_NewerFigures).decode
 _NO_INPUT_DETAILS: Final = _InputDetails()
@@ -138,6 +199,20 @@ def read_usual_answer(body: bytes, provider: str | None) -> AnswerFacts | None:
         raw_usage=raw,
         final=True,
     )
+
+
+def read_usual_chunk(data: bytes) -> UsualChunk | None:
+    """Read a chunk of a chat or a completion; None if it is out of the ordinary.
+
+    Its usage is still to be read, by `read_usual_usage`.
+    """
+    if data.find(b"\\") >= 0:
+        return None  # an escape may stand in a name, which the patient way looks for as it is
+    try:
+        chunk = _decode_chunk(data)
+    except _FAULTS:
+        return None
+    return chunk if chunk.id.isprintable() and chunk.model.isprintable() else None
 
 
 def read_usual_usage(raw: msgspec.Raw, provider: str | None) -> tuple[Usage, str] | None:
