@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from taximeter.dialects._sse import (
@@ -259,6 +259,23 @@ def test_dull_reads_are_counted_like_others(kinds: list[int], size: int) -> None
     cut = run(reader_of("openai", CHAT, drop=True), pieces)
     assert whole == single == cut
     assert whole.events == len(kinds)
+
+
+LINES = [b"data: a", b"data:b", b"data", b"data:", b"event: x", b"event:", b":c", b"id: 7", b" "]
+ENDS = [b"\n", b"\n\n", b"\r", b"\r\n", b"\xef\xbb\xbf", b""]
+
+
+@given(st.lists(st.sampled_from(LINES + ENDS)))
+@example([b"event: x", b"\n", b"data:", b"\n\n"])
+@example([b"event: x", b"\n", b"event: x", b"\n", b"data: a", b"\n\n"])
+def test_a_usual_event_is_cut_out_as_any_other(parts: list[bytes]) -> None:
+    """C3: the one search that cuts out a usual event, name and data, finds what the lines say."""
+    stream = b"".join(parts)
+    for text in (stream, stream.replace(b"\r", b"\n")):
+        reader = Recorder()
+        reader.feed(text)
+        reader.finish()
+        assert reader.seen == list(events_of(text))
 
 
 def test_fields_of_an_event_are_told_apart() -> None:
