@@ -97,10 +97,14 @@ class OpenAiReader(SseReader):
         form = self.form
         if form is not None and form.fits(data):
             return True
-        if data[-3:] != _CLOSE or data.find(b"\r") >= 0:
+        if data[-3:] != _CLOSE:
             return False
         if self._chunks and data[:5] == b"data:":
-            dull = data.find(b"\n") == len(data) - 2 and _TELLING.search(data) is None
+            dull = (
+                _TELLING.search(data) is None
+                and data.find(b"\n") == len(data) - 2
+                and data.find(b"\r") < 0
+            )
             if dull:
                 self._remember(data)
             return dull
@@ -111,6 +115,7 @@ class OpenAiReader(SseReader):
             and data.startswith(b".delta", line_end - 6)
             and data.startswith(b"data:", line_end + 1)
             and data.find(b"\n", line_end + 1) == len(data) - 2
+            and data.find(b"\r") < 0
         )
         if dull and line_end <= _REMEMBERED_BYTES_MAX:
             self.form = Form(data[: line_end + 6], _CLOSE, NO_LINE_END)
@@ -136,7 +141,8 @@ class OpenAiReader(SseReader):
     def _read_event(self, event: bytes, data: bytes) -> bool:
         if data.startswith(b"[DONE]"):
             self.ended = True
-            self.answer.final = self.answer.usage is not None
+            facts = self.answer
+            facts.final = facts.usage is not None
             return False
         if self._usual and not event:
             takes = self._read_usual(data)
