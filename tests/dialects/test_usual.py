@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from taximeter.dialects import AnswerFacts, _openai_stream, dialect_for
+from taximeter.dialects import AnswerFacts, _openai_stream, _usage, dialect_for
 from taximeter.dialects import _openai_message as patient
 from taximeter.dialects._openai_answer import read_openai_answer
 from taximeter.dialects._openai_usual import read_usual_answer, read_usual_chunk
@@ -303,3 +303,25 @@ def test_both_ways_agree_on_whatever_a_stream_says(
 ) -> None:
     """Whatever chunks a stream holds, both ways come to the same facts after each of them."""
     _agree_on_stream([json.dumps(chunk).encode() for chunk in said], provider)
+
+
+words = st.sampled_from(
+    ["a", "cost", "é", "with space", 'quo"te', "x" * 32, "x" * 33, "x" * 65, ""]
+)
+figures = st.integers(-1, 9) | st.sampled_from([10**14, 10**15, 2**53, 2**53 + 1, 10**30])
+leaves = figures | words | st.none() | st.booleans() | st.decimals(allow_nan=False, places=2)
+nested = st.recursive(
+    leaves, lambda inner: st.dictionaries(words, inner, max_size=3) | st.lists(inner, max_size=2)
+)
+
+
+@given(nested | st.dictionaries(st.sampled_from(["a", "b"]), nested))
+@example({"a": {"b": {"c": {"d": {"e": {"f": 1}}}}}})
+@example({"a": {"b": {"c": {"d": {"e": {"f": {"g": 1}}}}}}})
+@example({f"figure_{number}": number for number in range(400)})
+def test_a_usage_object_of_harmless_parts_is_kept_as_the_patient_way_keeps_it(said: object) -> None:
+    """Where a glance says that nothing need be taken out, the patient way takes nothing out."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_usage, "_harmless", lambda value: None)
+        patiently_kept = _usage.raw_usage(said)
+    assert _usage.raw_usage(said) == patiently_kept

@@ -30,6 +30,11 @@ _RAW_DEPTH_MAX: Final = 6
 _RAW_WORD: Final = re.compile(r"[A-Za-z0-9_.\-]{1,32}")
 _RAW_KEY: Final = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 
+_RAW_HARMLESS: Final = re.compile(
+    rb'\{(?:"[A-Za-z0-9_.\-]{1,32}"(?::(?:[0-9]{1,15}(?![0-9])|null|true|false)?)?|[{},])+\}'
+)
+"""An object of short words and counts alone: nothing would be taken out of it."""
+
 _raw_encoder: Final = msgspec.json.Encoder(decimal_format="number")
 
 _INPUT_PARTS: Final = (
@@ -98,12 +103,9 @@ def overlay(before: Usage | None, after: Usage) -> Usage:
     """Lay later figures over earlier ones: what `after` states replaces, the rest stays."""
     if before is None:
         return after
-    return Usage(
-        **{
-            field: getattr(before, field) if (value := getattr(after, field)) is None else value
-            for field in Usage.__struct_fields__
-        }
-    )
+    figures = msgspec.structs.asdict(after)
+    stated = {field: value for field, value in figures.items() if value is not None}
+    return msgspec.structs.replace(before, **stated)
 
 
 def clamp(usage: Usage) -> tuple[Usage, bool]:
@@ -155,11 +157,28 @@ def raw_usage(value: object) -> str | None:
     strings, strings in lists, members whose key is not a plain name, and whatever is nested
     deeper than six levels. None if it is still longer than 4,096 characters.
     """
+    if (text := _harmless(value)) is not None:
+        return text
     kept = _plain(value, _RAW_DEPTH_MAX)
     if not isinstance(kept, dict) or not kept:
         return None
     encoded = _raw_encoder.encode(kept)
     return encoded.decode() if len(encoded) <= RAW_USAGE_CHARACTERS_MAX else None
+
+
+def _harmless(value: object) -> str | None:
+    """Give `value` as compact JSON if it can be told at a glance that all of it may be kept."""
+    try:
+        encoded = _raw_encoder.encode(value)
+    except RecursionError:  # more levels than are kept
+        return None
+    if (
+        len(encoded) > RAW_USAGE_CHARACTERS_MAX
+        or encoded.count(b"{") > _RAW_DEPTH_MAX
+        or _RAW_HARMLESS.fullmatch(encoded) is None
+    ):
+        return None
+    return encoded.decode()
 
 
 def _plain(value: object, depth: int) -> object:
