@@ -122,6 +122,21 @@ def read_anthropic_answer(status: int, head: bytes, tail: bytes | None) -> Answe
     return facts
 
 
+_KINDS: Final = {
+    f'"{kind}"'.encode(): kind
+    for kind in (
+        "message_start",
+        "content_block_start",
+        "ping",
+        "content_block_delta",
+        "content_block_stop",
+        "message_delta",
+        "message_stop",
+        "error",
+    )
+}
+"""The documented kinds of events, by their names as they stand in JSON."""
+
 _DELTA: Final = Form(b"event: content_block_delta\ndata:", b"}\n\n", NO_LINE_END)
 
 
@@ -143,7 +158,11 @@ class AnthropicReader(SseReader):
         message = read_message(data)
         if message is None:
             return False
-        kind = name(message.type) or event.decode("ascii", "replace")
+        kind = (
+            _KINDS.get(bytes(message.type))
+            or name(message.type)
+            or event.decode("ascii", "replace")
+        )
         facts = self._answer
         if kind == "content_block_delta":
             if not self.token_seen:
