@@ -150,7 +150,7 @@ class Both:
         """Those between two attempts."""
         self.waiting: list[Call] = []
         self.straight = 0
-        """Calls that have gone in and out by the straight way."""
+        """Answers that were told of by the straight way."""
 
     @property
     def wall_ns(self) -> int:
@@ -249,18 +249,19 @@ class Both:
             self._settle(call, COST)
 
     def begin(self, chance: random.Random) -> None:
-        """A call's answer begins."""
+        """A call's answer begins; where it says nothing of limits, it may be told of straight."""
         if not self.asked:
             return
         call = picked(self.asked, chance)
         self.begun.append(call)
         answer = Answer(status=200, headers=chance.choice(HEADERS))
-        self.heed(
-            *(
-                admission.heard(ticket, answer, self.now_ns, self.wall_ns).effects
-                for admission, ticket in self._each(call)
-            )
-        )
+        effects = self.usual.heard(call.usual, answer, self.now_ns, self.wall_ns).effects
+        if not answer.headers and self.other.straight.hear(call.other, self.now_ns):
+            self.straight += 1
+            assert not effects
+        else:
+            heard = self.other.heard(call.other, answer, self.now_ns, self.wall_ns)
+            self.heed(effects, heard.effects)
 
     def close(self, chance: random.Random) -> None:
         """A call whose answer had begun has ended."""

@@ -233,6 +233,29 @@ def test_o5_a_call_that_nothing_keeps_goes_straight(make: Callable[[], Rig]) -> 
     assert all_of(other.admission, ticket) == all_of(usual.admission, twin)
 
 
+@pytest.mark.parametrize("make", GOING.values(), ids=GOING.keys())
+def test_o5_an_answer_that_takes_its_time_is_heard_straight(make: Callable[[], Rig]) -> None:
+    """O5: told to `hear`, the head of a good answer leaves every count as `heard` leaves it, once;
+    and so does the end of its call.
+    """
+    usual, other = make(), make()
+    ticket = enter(other)
+    assert ticket is not None
+    twin = usual.go()
+    for each in (usual, other):
+        each.tick(0.02)
+    assert other.admission.straight.hear(ticket, other.now_ns)
+    usual.hear(twin, 200)
+    before = all_of(other.admission, ticket)
+    assert before == all_of(usual.admission, twin)
+    assert not other.admission.straight.hear(ticket, other.now_ns)
+    assert not other.admission.straight.leave(ticket, 15, 5, other.now_ns)
+    assert all_of(other.admission, ticket) == before
+    spent = Spent(tokens=15, output_tokens=5)
+    assert other.settle(ticket, spent) == usual.settle(twin, spent) == []
+    assert all_of(other.admission, ticket) == all_of(usual.admission, twin)
+
+
 @pytest.mark.parametrize("is_heard", [False, True])
 def test_o5_a_straight_call_gives_back_once(is_heard: bool) -> None:
     """O5: `leave` does nothing for a call that has ended, or whose answer was told to `heard`."""
@@ -262,6 +285,7 @@ def test_o5_what_a_straight_call_gives_back_is_for_those_who_wait(where: str) ->
     waiting = rig.wait("v", upstream=where)
     before = all_of(rig.admission, ticket)
     assert not rig.admission.straight.leave(ticket, 20, 10, rig.now_ns)
+    assert not rig.admission.straight.hear(ticket, rig.now_ns)
     assert all_of(rig.admission, ticket) == before
     rig.hear(ticket, 200)
     assert rig.settle(ticket) == [waiting]

@@ -2,12 +2,13 @@
 
 Nearly every call meets nothing. No limit is reached, nobody waits before it, the breaker is closed,
 and its one attempt has a good answer. For such a call `arrive`, `heard` and `settle` come down to
-counting up and counting down again, and this does just that: the same counts, in two steps. It
-decides nothing by itself. Where anything at all is to be decided (a budget, a bound on length, a
-queue, a door that is shut, a store elsewhere) `enter` gives None and has taken nothing, and the
-call arrives as any other. A ticket from here is a ticket like any other, too: an attempt that came
-out in another way is told to `heard`, and its call to `settle`. So is one that ends while calls
-wait: who goes when its answer is there, and who when its place is, is decided there.
+counting up and counting down again, and this does just that: the same counts, in two steps, or in
+three where the answer takes its time (`hear`, then `settle` as for any other). It decides nothing
+by itself. Where anything at all is to be decided (a budget, a bound on length, a queue, a door that
+is shut, a store elsewhere) `enter` gives None and has taken nothing, and the call arrives as any
+other. A ticket from here is a ticket like any other, too: an attempt that came out in another way
+is told to `heard`, and its call to `settle`. So is one that ends while calls wait: who goes when
+its answer is there, and who when its place is, is decided there.
 
 A test takes calls both ways and holds every count of one against the other.
 """
@@ -104,6 +105,29 @@ class StraightWay:
         pool.retries.left_micro += pool.ratio_micro
         self._counters.admitted += 1
         return ticket
+
+    def hear(self, ticket: Ticket, now_ns: int) -> bool:
+        """Take in that an attempt has a good answer, which says nothing of the upstream's limits.
+
+        Gives False, and has done nothing, while calls wait, or if it has been told of already: tell
+        `heard`.
+        """
+        period = ticket.period
+        if period is None or self._crowd.waiting:
+            return False
+        route, started_ns = ticket.route, ticket.attempt_ns
+        door, breaker = route.door, route.breaker
+        gate = door.gate
+        adaptive = gate.adaptive
+        ticket.period = None
+        gate.heard += 1
+        if breaker is not None:
+            breaker.succeeded(period, now_ns)
+        if not door.quiet:
+            door.answered(started_ns, now_ns)
+        if adaptive is not None:
+            adaptive.answered(started_ns, now_ns, gate.in_flight, ticket.load)
+        return True
 
     def leave(
         self, ticket: Ticket, tokens: int | None, output_tokens: int | None, now_ns: int

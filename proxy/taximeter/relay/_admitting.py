@@ -50,10 +50,24 @@ class Admitting(Answering):
                 return
         if intake.may_repeat and self._is_answered_before():
             return
+        if self._goes_straight():
+            return
         asked, carried = self._asked(), self.worker.carried
         if carried.is_awaited and carried.holds(asked, lambda: self._arrive_late(asked)):
             return
         self._arrive(asked)
+
+    def _goes_straight(self) -> bool:
+        """Let the call go at once if there is nothing to be decided about that."""
+        request, driver = self._request, self.worker.admission
+        facts = request.facts
+        plan = request.intake.plan_of(driver.admission, facts.model or "", request.user or "")
+        inputs, output = self._tokens()
+        ticket = driver.straight.enter(plan, inputs, output, _now())
+        if ticket is None:
+            return False
+        self._go_ahead(Go(ticket))
+        return True
 
     def _arrive_late(self, asked: Request) -> None:
         """It is known what the call's budgets had spent before we began."""
@@ -74,11 +88,8 @@ class Admitting(Answering):
     def _asked(self) -> Request:
         """Say what admission must know of the call."""
         request = self._request
-        intake, facts, operation = request.intake, request.facts, request.operation
-        is_free = operation.free or operation.fetch
-        output = 0 if is_free else facts.output_tokens_max
-        if output is not None and facts.answers > 1:
-            output *= facts.answers
+        intake, facts = request.intake, request.facts
+        inputs, output = self._tokens()
         asked = Request(
             upstream=request.upstream.name,
             model=facts.model or "",
@@ -87,8 +98,8 @@ class Admitting(Answering):
             key=intake.key_id,
             tier=intake.tier,
             is_claimed=intake.user_is_claimed,
-            credential="" if intake.credential_line else intake.opened.key_hash or "",
-            input_tokens=0 if is_free else request.input_tokens_estimate,
+            credential=intake.credential,
+            input_tokens=inputs,
             output_tokens_max=output,
             wait_ns_max=intake.wait_ns_max,
         )
@@ -98,6 +109,17 @@ class Admitting(Answering):
             if found is not None:
                 asked.input_pico, asked.output_pico = found
         return asked
+
+    def _tokens(self) -> tuple[int, int | None]:
+        """Give the estimate of the call's input, and the most output that it asks for."""
+        request = self._request
+        facts, operation = request.facts, request.operation
+        if operation.free or operation.fetch:
+            return 0, 0
+        output = facts.output_tokens_max
+        if output is not None and facts.answers > 1:
+            output *= facts.answers
+        return request.input_tokens_estimate, output
 
     def _turn_away(self, refuse: Refuse, asked: Request) -> None:
         if refuse.reason is Reason.INPUT_TOO_LONG:

@@ -28,7 +28,7 @@ from taximeter.relay._summary import ASKED
 from taximeter.relay._trace import parse_tracestate
 
 if TYPE_CHECKING:
-    from taximeter.admission import Plan
+    from taximeter.admission import Admission, Plan
     from taximeter.keys import KeyStore, VirtualKey
     from taximeter.relay._identity import IdentityHeaders
     from taximeter.relay._known import Usual
@@ -189,7 +189,7 @@ class Intake:
         )
         """Whether its calls can be plain ones (`_plain_call`), by all that a head tells."""
         self.plan: Plan | None = None
-        """What stands over its last plain call: mostly over its next one, too."""
+        """What stands over its last call that went straight: mostly over its next one, too."""
         self.usual: Usual | None = None
         """What a connection keeps of it; see `_known`."""
 
@@ -228,6 +228,33 @@ class Intake:
         if self._is_streamed or (length is not None and length > most):
             return min(PEEK_BYTES, most)
         return most
+
+    def plan_of(self, admission: Admission, model: str, user: str) -> Plan:
+        """Give what stands over a call with this head; `user` is whom it is booked on, or ''."""
+        plan = self.plan
+        if (
+            plan is None
+            or plan.model != model
+            or plan.user != user
+            or plan.policy is not admission.policy
+        ):
+            opened = self.opened
+            plan = self.plan = admission.plan(
+                self.upstream.name,
+                model,
+                user,
+                opened.team or "",
+                self.key_id,
+                self.tier,
+                self.user_is_claimed,
+                self.credential,
+            )
+        return plan
+
+    @property
+    def credential(self) -> str:
+        """Which credential goes upstream, as admission tells them apart (see its `Request`)."""
+        return "" if self.credential_line else self.opened.key_hash or ""
 
     def forget_starts(self) -> None:
         """Make the head that goes upstream anew: where it goes has changed."""

@@ -34,6 +34,7 @@ class Retrying(Admitting):
         """Take in an answer's head. False if it is to be held until its body has been read."""
         ticket, request = self._ticket, self._request
         status = head.status
+        driver = self.worker.admission
         looked = self.worker.headroom.hear(
             request.upstream.name, request.facts.model, head.fields(), now
         )
@@ -43,13 +44,10 @@ class Retrying(Admitting):
             may_mend = status in ticket.plan.upstream.retry.statuses
             if may_mend and request.is_replayable and not self.client_gone:
                 return False
-            self.worker.admission.heard(
-                ticket,
-                Answer(status=status, headers=_told_by(head), replayable=False),
-            )
-        else:
+            driver.heard(ticket, Answer(status=status, headers=_told_by(head), replayable=False))
+        elif looked or not driver.straight.hear(ticket, now):
             told = _told_by(head) if looked else _NOTHING_TOLD
-            self.worker.admission.heard(ticket, Answer(status=status, headers=told))
+            driver.heard(ticket, Answer(status=status, headers=told))
         return True
 
     def _try_again_after(self, head: Head, body: bytes) -> bool:
