@@ -13,6 +13,7 @@ call, none of which a relay needs.
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING
 
 import httptools
@@ -34,6 +35,9 @@ FRAMING_BYTES_MAX = 4096
 HEADLESS_BYTES_MAX = 64 * 1024
 """Bytes of a request's body that may come in a row without being body: chunk extensions,
 trailers. llhttp puts no bound on them."""
+
+_find_stream = re.compile(rb'"stream": ?true').search
+"""Looked for where a head has brought a stream before: then no plain call is made for nothing."""
 
 
 class ClientSide(Turns):
@@ -122,7 +126,12 @@ class ClientSide(Turns):
             self._generation = heads.young
         body_start, length = head.body_start, head.length
         here = len(data) - body_start
-        if intake.is_plain and self._full_since is None and (here == length or not here):
+        if (
+            intake.is_plain
+            and self._full_since is None
+            and (here == length or not here)
+            and not (intake.has_streamed and _find_stream(data, body_start))
+        ):
             call = self._exchange = PlainCall(self._worker, self, intake, head)
             self.head_since = self.idle_since = None
             if not here:
@@ -136,7 +145,7 @@ class ClientSide(Turns):
         self._message = intake.message
         self.head_since = self.idle_since = None
         self._begin(intake.message, intake, head)
-        return self._take_sized(data[head.body_start :])
+        return self._take_sized(data[body_start:])
 
     def _take_sized(self, data: bytes) -> bytes:
         """Take bytes of a body that is told by its length; give what follows it."""

@@ -55,6 +55,7 @@ class Intake:
         "credential_line",
         "expects_continue",
         "has_length",
+        "has_streamed",
         "head",
         "holder",
         "idempotency_key",
@@ -190,6 +191,8 @@ class Intake:
         """Whether its calls can be plain ones (`_plain_call`), by all that a head tells."""
         self.plan: Plan | None = None
         """What stands over its last call that went straight: mostly over its next one, too."""
+        self.has_streamed = False
+        """Whether a call with this head has been a stream."""
         self.usual: Usual | None = None
         """What a connection keeps of it; see `_known`."""
 

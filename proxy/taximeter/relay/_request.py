@@ -123,9 +123,9 @@ class Request:
             self.facts = self.dialect.read_request(
                 self.operation, route.path, route.query, intake.content_type, body, whole
             )
-
-        if intake.wants_summary and self.facts.stream:
-            self.is_uncoded = True  # a comment can be put in
+        if self.facts.stream:
+            intake.has_streamed = True
+            self.is_uncoded = intake.wants_summary  # a comment can be put in
         self._user = intake.speaker.user_of_body(self.facts.user)
 
     # -- what admission asks ------------------------------------------------------------------
