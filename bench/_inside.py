@@ -136,7 +136,7 @@ async def main(folder: Path) -> None:
     inside = Inside(folder)
     for _ in range(MISSED_FIRST + 1):  # until an answer's head is told by those before
         inside.call()
-    inside.stream()
+        inside.stream()
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)  # as in a relay process

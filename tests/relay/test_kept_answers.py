@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taximeter.relay._answer import Head
+from taximeter.relay._answer import read_head
 from taximeter.relay._kept_answers import (
     ENTRY_BYTES,
     IN_USE,
@@ -19,7 +19,7 @@ from taximeter.relay._seen_calls import CALLS_MAX, SECONDS_MAX, SeenCalls, diges
 from taximeter.settings import Replay
 
 SECOND_NS = 10**9
-HEAD = Head(200, b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
+HEAD = read_head(200, b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
 
 
 def book(**limits: object) -> KeptAnswers:

@@ -32,9 +32,9 @@ class Watched(UsualHead):
         self.missed += 1
         return super()._read_any(data)
 
-    def _take_on(self, said: bytes) -> None:
+    def _take_on(self, said: bytes) -> bool:
         self.made += 1
-        super()._take_on(said)
+        return super()._take_on(said)
 
 
 def real(name: str) -> bytes:

@@ -15,12 +15,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import httptools
+import msgspec
 
 from taximeter.call import Word
 from taximeter.relay._chunks import ChunkedBody, MalformedAnswer
 from taximeter.relay._heads import answer_fields
+
+if TYPE_CHECKING:
+    from taximeter.relay._usual_head import UsualStreamHead
 
 __all__ = ["AnswerParser", "Framing", "Head", "MalformedAnswer"]
 
@@ -47,59 +52,63 @@ class Framing(Word):
 NONE, LENGTH, CHUNKED, CLOSE = Framing
 
 
-class Head:
+class Head(msgspec.Struct):
     """An answer's status line, what its fields say, and those that go on to the client."""
 
-    __slots__ = (
-        "content_encoding",
-        "content_type",
-        "framing",
-        "length",
-        "lines",
-        "persistent",
-        "reason",
-        "status",
-    )
-
-    def __init__(self, status: int, said: bytes) -> None:
-        """Read `said`: a head that llhttp has accepted, without its last, empty line.
-
-        Raises:
-            MalformedAnswer: if it is not HTTP/1.1, or framed in a way that cannot be undone.
-        """
-        if not said.startswith(_VERSIONS):
-            raise MalformedAnswer("not HTTP/1.1")
-        end = said.find(b"\r\n")
-        self.status = status
-        self.reason = reason = said[13:end]
-        if status < 100 or (reason != b"OK" and not _REASON.fullmatch(reason)):
-            raise MalformedAnswer("no status, or a control character in its reason")
-        fields = answer_fields(said, end + 2)
-        self.lines = fields.passed
-        self.content_type = fields.content_type
-        self.content_encoding = fields.content_encoding
-        options, coding, length = fields.connection, fields.coding, fields.length
-        self.framing = CLOSE
-        self.length: int | None = None
-        if coding is not None:
-            if coding != b"chunked":
-                # A coding that we did not ask for (TE is never sent) and cannot undo.
-                raise MalformedAnswer("unknown transfer coding")
-            self.framing = CHUNKED
-        elif length is not None:
-            self.framing = LENGTH
-            self.length = int(length)
-        self.persistent = b"close" not in options and (
-            # HTTP/1.0 knows no chunks: where an answer of such an upstream ends is its guess.
-            said.startswith(b"HTTP/1.1") or (b"keep-alive" in options and coding is None)
-        )
-        """Whether the connection stays after this answer, as far as its head says."""
+    status: int
+    reason: bytes
+    lines: bytes
+    """Those that go on."""
+    content_type: str
+    content_encoding: str
+    framing: Framing
+    length: int | None
+    persistent: bool
+    """Whether the connection stays after this answer, as far as its head says."""
 
     def fields(self) -> Iterator[tuple[bytes, bytes]]:
         """Give the fields that go on to the client, one by one."""
         for line in self.lines.splitlines():
             name, _, value = line.partition(b":")
             yield name, value.strip()
+
+
+def read_head(status: int, said: bytes) -> Head:
+    """Read a head that llhttp has accepted, without its last, empty line.
+
+    Raises:
+        MalformedAnswer: if it is not HTTP/1.1, or framed in a way that cannot be undone.
+    """
+    if not said.startswith(_VERSIONS):
+        raise MalformedAnswer("not HTTP/1.1")
+    end = said.find(b"\r\n")
+    reason = said[13:end]
+    if status < 100 or (reason != b"OK" and not _REASON.fullmatch(reason)):
+        raise MalformedAnswer("no status, or a control character in its reason")
+    fields = answer_fields(said, end + 2)
+    options, coding = fields.connection, fields.coding
+    framing, length = CLOSE, None
+    if coding is not None:
+        if coding != b"chunked":
+            # A coding that we did not ask for (TE is never sent) and cannot undo.
+            raise MalformedAnswer("unknown transfer coding")
+        framing = CHUNKED
+    elif fields.length is not None:
+        framing, length = LENGTH, int(fields.length)
+    persistent = b"close" not in options and (
+        # HTTP/1.0 knows no chunks: where an answer of such an upstream ends is its guess.
+        said.startswith(b"HTTP/1.1") or (b"keep-alive" in options and coding is None)
+    )
+    return Head(
+        status,
+        reason,
+        fields.passed,
+        fields.content_type,
+        fields.content_encoding,
+        framing,
+        length,
+        persistent,
+    )
 
 
 class AnswerParser:
@@ -112,6 +121,7 @@ class AnswerParser:
         "_judge",
         "_left",
         "_unread",
+        "_usual",
         "complete",
         "head",
         "interim",
@@ -119,8 +129,10 @@ class AnswerParser:
         "upgraded_tail",
     )
 
-    def __init__(self, *, head_request: bool = False) -> None:
+    def __init__(self, *, head_request: bool = False, usual: UsualStreamHead | None = None) -> None:
+        """Begin to read. `usual`: tells the head of a stream by those before it."""
         self._has_no_body = head_request
+        self._usual = None if head_request else usual
         self._judge: httptools.HttpResponseParser | None = None
         self._is_judged = False
         self._unread = b""
@@ -210,6 +222,13 @@ class AnswerParser:
 
     def _read_head(self, data: bytes) -> bytes:
         """Read the answer's head, or some of it; give what follows it."""
+        usual = self._usual
+        if usual is not None and self._judge is None:
+            found = usual.read(data)
+            if found is not None:
+                self.head, end = found
+                self._chunks = ChunkedBody()
+                return data[end:]
         while True:
             known = len(self._unread)
             # Most heads come in one read, and nothing is copied then.
@@ -229,8 +248,10 @@ class AnswerParser:
             if not self._is_judged:
                 raise MalformedAnswer("a head that begins with its end")
             self._is_judged = False
-            head = Head(status, said[: end + 2])
+            head = read_head(status, said[: end + 2])
             if status == 101 or not 100 <= status < 200:
+                if usual is not None and head.framing is CHUNKED:
+                    usual.note(said[: end + 4], head)
                 self._begin_body(head, behind)
                 return b"" if status == 101 else behind
             if len(self.interim) >= INTERIM_ANSWERS_MAX:

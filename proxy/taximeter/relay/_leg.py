@@ -88,7 +88,7 @@ class Leg:
         self.number += 1
         self.connected_ns = self.sent_ns = self.first_byte_ns = None
         self._paused = False
-        self.parser = AnswerParser(head_request=head_request)
+        self.parser = AnswerParser(head_request=head_request, usual=upstream.usual_stream_head)
         idle = upstream.take_idle()
         self.started_ns = _now()
         if self.number == 1:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from taximeter.relay._aiohttp import UpstreamConnector, UpstreamSide
 from taximeter.relay._heads import field_plan
 from taximeter.relay._trace import Spans
-from taximeter.relay._usual_head import UsualHead
+from taximeter.relay._usual_head import UsualHead, UsualStreamHead
 from taximeter.settings import Settings
 from taximeter.settings import Upstream as UpstreamSettings
 
@@ -62,6 +62,7 @@ class Upstream:
             noted, forward_trace=settings.forward_trace, own_span=self.spans is not None
         )
         self.usual_head = UsualHead()
+        self.usual_stream_head = UsualStreamHead()
         self.asks_usage = settings.usage == "ask"
         self.api_key = settings.read_api_key()
         self._usage_refused_until: dict[str, float] = {}
