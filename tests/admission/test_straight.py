@@ -150,7 +150,7 @@ class Both:
         """Those between two attempts."""
         self.waiting: list[Call] = []
         self.straight = 0
-        """Answers that were told of by the straight way."""
+        """Answers and ends that were told of by the straight way."""
 
     @property
     def wall_ns(self) -> int:
@@ -264,9 +264,19 @@ class Both:
             self.heed(effects, heard.effects)
 
     def close(self, chance: random.Random) -> None:
-        """A call whose answer had begun has ended."""
-        if self.begun:
-            self._settle(picked(self.begun, chance), Spent(tokens=chance.choice((None, 0, 150))))
+        """A call whose answer had begun has ended; that may be told of straight."""
+        if not self.begun:
+            return
+        call, tokens = picked(self.begun, chance), chance.choice((None, 0, 150))
+        output_tokens = chance.choice((None, tokens))
+        spent = Spent(tokens=tokens, output_tokens=output_tokens)
+        effects = self.usual.settle(call.usual, spent, self.now_ns)
+        if self.other.straight.end(call.other, tokens, output_tokens, self.now_ns):
+            self.straight += 1
+            assert not effects
+        else:
+            self.heed(effects, self.other.settle(call.other, spent, self.now_ns))
+        assert all_of(call.usual) == all_of(call.other)
 
     def stop(self, chance: random.Random) -> None:
         """A call ends with no answer: its client has gone."""

@@ -11,6 +11,7 @@ import pytest
 from taximeter.admission import (
     Adaptive,
     Admission,
+    Again,
     Breaker,
     Budget,
     Limits,
@@ -251,9 +252,29 @@ def test_o5_an_answer_that_takes_its_time_is_heard_straight(make: Callable[[], R
     assert not other.admission.straight.hear(ticket, other.now_ns)
     assert not other.admission.straight.leave(ticket, 15, 5, other.now_ns)
     assert all_of(other.admission, ticket) == before
-    spent = Spent(tokens=15, output_tokens=5)
-    assert other.settle(ticket, spent) == usual.settle(twin, spent) == []
-    assert all_of(other.admission, ticket) == all_of(usual.admission, twin)
+    assert other.admission.straight.end(ticket, 15, 5, other.now_ns)
+    assert usual.settle(twin, Spent(tokens=15, output_tokens=5)) == []
+    before = all_of(other.admission, ticket)
+    assert before == all_of(usual.admission, twin)
+    assert not other.admission.straight.end(ticket, 15, 5, other.now_ns)
+    assert all_of(other.admission, ticket) == before
+
+
+def test_o5_a_call_without_an_answer_does_not_end_straight() -> None:
+    """O5: `end` does nothing for a call that waits, or has had no good answer, or tries again."""
+    rig = used(Upstream(limits=Limits(concurrency=1)))
+    ticket = rig.go()
+    waiting = rig.wait("v")
+    before = all_of(rig.admission, ticket, waiting)
+    for each in (ticket, waiting):
+        assert not rig.admission.straight.end(each, 0, None, rig.now_ns)
+    assert all_of(rig.admission, ticket, waiting) == before
+    rig = used()
+    ticket = rig.go()
+    assert isinstance(rig.hear(ticket, 500), Again)
+    before = all_of(rig.admission, ticket)
+    assert not rig.admission.straight.end(ticket, 0, None, rig.now_ns)
+    assert all_of(rig.admission, ticket) == before
 
 
 @pytest.mark.parametrize("is_heard", [False, True])

@@ -6,7 +6,7 @@ A call's way, as whoever relays it drives it:
     heard    each attempt's answer (or that there was none): go on, or try again after a wait
     resume   when that wait is over and the attempt begins
     settle   at the last byte, or wherever it ended: with what it came to
-    straight the same three for a call that nothing keeps (`_straight`)
+    straight the same for a call that nothing keeps (`_straight`)
     leave    the client went away while the call waited
     answered what a store that is not in this process has said of a call
     tick     when `wake_ns` has come: waits that are over, deadlines that have passed

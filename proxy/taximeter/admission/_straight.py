@@ -2,13 +2,13 @@
 
 Nearly every call meets nothing. No limit is reached, nobody waits before it, the breaker is closed,
 and its one attempt has a good answer. For such a call `arrive`, `heard` and `settle` come down to
-counting up and counting down again, and this does just that: the same counts, in two steps, or in
-three where the answer takes its time (`hear`, then `settle` as for any other). It decides nothing
-by itself. Where anything at all is to be decided (a budget, a bound on length, a queue, a door that
-is shut, a store elsewhere) `enter` gives None and has taken nothing, and the call arrives as any
-other. A ticket from here is a ticket like any other, too: an attempt that came out in another way
-is told to `heard`, and its call to `settle`. So is one that ends while calls wait: who goes when
-its answer is there, and who when its place is, is decided there.
+counting up and counting down again, and this does just that: the same counts, in two steps (`enter`
+and `leave`), or in three where the answer takes its time (`enter`, `hear` and `end`). It decides
+nothing by itself. Where anything at all is to be decided (a budget, a bound on length, a queue, a
+door that is shut, a store elsewhere) `enter` gives None and has taken nothing, and the call arrives
+as any other. A ticket from here is a ticket like any other, too: an attempt that came out in
+another way is told to `heard`, and its call to `settle`. So is one that ends while calls wait: who
+goes when its answer is there, and who when its place is, is decided there.
 
 A test takes calls both ways and holds every count of one against the other.
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from taximeter.admission._budget import NOTHING
 from taximeter.admission._pressure import Level
 from taximeter.admission._store import MemoryStore
 from taximeter.admission._ticket import Step, Ticket
@@ -127,6 +128,39 @@ class StraightWay:
             door.answered(started_ns, now_ns)
         if adaptive is not None:
             adaptive.answered(started_ns, now_ns, gate.in_flight, ticket.load)
+        return True
+
+    def end(
+        self, ticket: Ticket, tokens: int | None, output_tokens: int | None, now_ns: int
+    ) -> bool:
+        """Take in that a call has ended whose good answer has been told of: by whichever way.
+
+        Gives False, and has done nothing, while calls wait, or where more is to be done than to
+        count: tell `settle`. The arguments are those of `leave`.
+        """
+        if (
+            ticket.step is not _GOING
+            or ticket.period is not None
+            or ticket.away
+            or ticket.queued
+            or ticket.hold is not NOTHING
+            or self._crowd.waiting
+        ):
+            return False
+        store, route, plan = self._store, ticket.route, ticket.plan
+        if store is None:
+            return False
+        door = route.door
+        gate = door.gate
+        ticket.step, ticket.taken = _ENDED, False
+        self._counters.settled += 1
+        gate.heard -= 1
+        door.in_flight -= 1
+        gate.in_flight -= 1
+        if output_tokens is not None:
+            route.guess.learn(output_tokens)
+        if plan.keys:
+            store.give_back(plan, ticket, tokens, 1, now_ns)
         return True
 
     def leave(

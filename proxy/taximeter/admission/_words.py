@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from taximeter.call import Word
 
 if TYPE_CHECKING:
@@ -97,8 +99,7 @@ class Request:
     own way, and it does not wait. None for a call that has just come."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Spent:
+class Spent(msgspec.Struct, kw_only=True):
     """What a call came to. None is unknown, and what was reserved is then kept as spent."""
 
     tokens: int | None = None
@@ -109,8 +110,7 @@ class Spent:
     """Whether anything went upstream. If not, nothing was spent, and all is given back."""
 
 
-@dataclass(slots=True)
-class Go:
+class Go(msgspec.Struct):
     """Let this call go upstream now."""
 
     ticket: Ticket

@@ -232,9 +232,11 @@ class Admitting(Answering):
         ticket, self._ticket = self._ticket, None
         if ticket is None:
             return
-        driver = self.worker.admission
+        driver, spent = self.worker.admission, self._spent or _UNKNOWN
+        if spent.sent and driver.straight.end(ticket, spent.tokens, spent.output_tokens, _now()):
+            return
         driver.leave(ticket)  # does nothing for a call that waits no longer
-        driver.settle(ticket, self._spent or _UNKNOWN)
+        driver.settle(ticket, spent)
 
     @property
     def is_between_attempts(self) -> bool:
