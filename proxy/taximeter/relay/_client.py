@@ -153,11 +153,12 @@ class ClientSide(Turns):
         behind = b""
         if left < 0:
             data, behind = data[:left], data[left:]
-        self._body_left = max(0, left)
+            left = 0
+        self._body_left = left
         receiver = self._receiver
         if receiver is not None and data:
             receiver.body_received(data)
-        if left <= 0:
+        if not left:
             self._message = None
             receiver, self._receiver = self._receiver, None
             if receiver is not None:

@@ -76,10 +76,12 @@ class Delivery:
         `sized`: the body goes on as it is, so the upstream's length holds. `closing`: we are
         shutting down and want no further call on this connection.
         """
-        length = head.length if sized or head.framing is NONE else None
-        bodiless = head.framing is NONE
-        self._chunked = not bodiless and length is None and not self.http10
-        self.to_the_end_of_the_connection = not bodiless and length is None and self.http10
+        bodiless, length = head.framing is NONE, head.length
+        if not sized and not bodiless:
+            length = None
+        if length is None and not bodiless:
+            self._chunked = not self.http10
+            self.to_the_end_of_the_connection = self.http10
         if closing or self.to_the_end_of_the_connection:
             self.keep_alive = False
         self.begun = True

@@ -57,6 +57,7 @@ def close_record(
     stages[_SETTLE] = time.monotonic_ns() - settle_started_ns
     if status is None and head is not None:
         status = head.status
+    gaps, events = (None, 0) if tap is None else (tap.gaps, tap.events)
     record = Closed(
         opened=opened,
         outcome=outcome,
@@ -71,8 +72,8 @@ def close_record(
         usage=finding.usage,
         usage_source=finding.source,
         raw_usage=answer.raw_usage,
-        gaps=tap.gaps if tap is not None else None,
-        events=tap.events if tap is not None else 0,
+        gaps=gaps,
+        events=events,
         request_bytes=request.body_bytes,
         response_bytes=response_bytes,
         text_bytes_in=finding.text_bytes_in,

@@ -32,12 +32,12 @@ class Retrying(Admitting):
 
     def _hear_answer(self, head: Head, now: int) -> bool:
         """Take in an answer's head. False if it is to be held until its body has been read."""
-        ticket, request = self._ticket, self._request
-        status = head.status
-        driver = self.worker.admission
-        looked = self.worker.headroom.hear(
-            request.upstream.name, request.facts.model, head.fields(), now
-        )
+        ticket, request, worker = self._ticket, self._request, self.worker
+        status, driver, headroom = head.status, worker.admission, worker.headroom
+        upstream, model = request.upstream.name, request.facts.model
+        looked = headroom.is_due(upstream, model, now)
+        if looked:
+            headroom.hear(upstream, model, head.fields(), now)
         if ticket is None:
             return True
         if status >= 400:

@@ -24,6 +24,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from taximeter.relay._chunks import FRAMES, PREPARED_BYTES_MAX, MalformedAnswer
 
 if TYPE_CHECKING:
@@ -38,29 +40,18 @@ if TYPE_CHECKING:
 _now = time.monotonic_ns
 
 
-class Splice:
+class Splice(msgspec.Struct):
     """Passes one stream's events on."""
 
-    __slots__ = ("_chunks", "_exchange", "_form", "_parser", "_reader", "_tap", "_transport")
-
-    def __init__(
-        self,
-        exchange: Answering,
-        parser: AnswerParser,
-        chunks: ChunkedBody,
-        tap: StreamTap,
-        reader: StreamReader,
-        transport: asyncio.Transport,
-    ) -> None:
-        self._exchange = exchange
-        self._parser = parser
-        self._chunks = chunks
-        self._tap = tap
-        self._reader = reader
-        self._transport = transport
-        self._form: Form | None = None
-        """The form that a chunk's event may have; None where there is none, or where llhttp or
-        the reader stands within something."""
+    _exchange: Answering
+    _parser: AnswerParser
+    _chunks: ChunkedBody
+    _tap: StreamTap
+    _reader: StreamReader
+    _transport: asyncio.Transport
+    _form: Form | None = None
+    """The form that a chunk's event may have; None where there is none, or where llhttp or the
+    reader stands within something."""
 
     def take(self, data: bytes) -> None:
         """Take bytes of the upstream's connection."""

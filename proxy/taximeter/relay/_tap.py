@@ -25,6 +25,8 @@ TAIL_BYTES_MAX = 64 * 1024
 KEPT_BLOCK_BYTES = 4096
 """Room for what is kept is taken from the worker's budget so much at a time."""
 
+_NO_FACTS: frozenset[Fact] = frozenset()
+
 
 class Subject(msgspec.Struct, kw_only=True):
     """What is known of an answer before its body: how it is to be read."""
@@ -64,7 +66,7 @@ class Tap:
 
     def __init__(self, subject: Subject, kept_bytes_max: int, budget: ByteBudget) -> None:
         self.subject = subject
-        self.facts: set[Fact] = set()
+        self.facts = _NO_FACTS
         self.fault: Exception | None = None
         """The fault of ours after which nothing more was looked at, if there was one."""
         self._decoder: Decoder | None = None
@@ -73,7 +75,7 @@ class Tap:
         if subject.content_encoding:
             self._decoder = decoder_for(subject.content_encoding)
             if isinstance(self._decoder, Unreadable):
-                self.facts.add(Fact.TAP_FAILED)
+                self.facts |= {Fact.TAP_FAILED}
         self._budget = budget
         self._kept_bytes_max = kept_bytes_max
         self._tail_bytes = 0
@@ -145,7 +147,7 @@ class Tap:
             self._decoder = Unreadable()
         self._gave_up = True
         self.fault = fault
-        self.facts.add(Fact.TAP_FAILED)
+        self.facts |= {Fact.TAP_FAILED}
 
     def _watch_decoded(self, decoder: Decoder, data: bytes, now_ns: int) -> None:
         self._coded_bytes += len(data)
@@ -156,13 +158,13 @@ class Tap:
                 piece = next(pieces, b"")
             except Exception:  # whatever a foreign decoder raises on rubbish: we read no further
                 self._gave_up = True
-                self.facts.add(Fact.TAP_FAILED)
+                self.facts |= {Fact.TAP_FAILED}
                 return
             if not piece:
                 return
             self._watch(piece, now_ns)
         self._gave_up = True
-        self.facts.add(Fact.TAP_OVERFLOW)
+        self.facts |= {Fact.TAP_OVERFLOW}
 
     def _watch(self, data: bytes, now_ns: int) -> bytes:
         if not self.keep(data):
@@ -196,7 +198,7 @@ class Tap:
         tail = self._tail
         if tail is None:
             tail = self._tail = deque()
-            self.facts.add(Fact.TAP_OVERFLOW)
+            self.facts |= {Fact.TAP_OVERFLOW}
         piece = data[-TAIL_BYTES_MAX:]
         tail.append(piece)
         self._tail_bytes += len(piece)
