@@ -13,8 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from taximeter.call import Word
 
 if TYPE_CHECKING:
@@ -99,7 +97,8 @@ class Request:
     own way, and it does not wait. None for a call that has just come."""
 
 
-class Spent(msgspec.Struct, kw_only=True):
+@dataclass(slots=True, kw_only=True)
+class Spent:
     """What a call came to. None is unknown, and what was reserved is then kept as spent."""
 
     tokens: int | None = None
@@ -110,7 +109,8 @@ class Spent(msgspec.Struct, kw_only=True):
     """Whether anything went upstream. If not, nothing was spent, and all is given back."""
 
 
-class Go(msgspec.Struct):
+@dataclass(slots=True)
+class Go:
     """Let this call go upstream now."""
 
     ticket: Ticket

@@ -66,7 +66,9 @@ class Admitting(Answering):
         ticket = driver.straight.enter(plan, inputs, output, _now())
         if ticket is None:
             return False
-        self._go_ahead(Go(ticket))
+        # What goes straight has not waited, has no budget, and is under no bound on its output.
+        self._ticket, self._stages[_QUEUE] = ticket, 0
+        self._set_out()
         return True
 
     def _arrive_late(self, asked: Request) -> None:
@@ -176,6 +178,10 @@ class Admitting(Answering):
         if go.over_budget:
             self._facts.add(Fact.OVER_BUDGET)
             self._told += b"x-taximeter-over-budget: %b\r\n" % ", ".join(go.over_budget).encode()
+        self._set_out()
+
+    def _set_out(self) -> None:
+        """Make the first attempt at the upstream that the call goes to."""
         self._go(ATTEMPTING)
         self._usage_asked = self._request.can_ask_usage
         self._try()
