@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Final
+
+_REMEMBERED_MAX: Final = 64
+"""Most content types of which it is remembered whether they are streams."""
+
 
 def media_type(content_type: str) -> str:
     """Give the media type alone, in lower case, without its parameters."""
     return content_type.partition(";")[0].strip().lower()
 
 
+@lru_cache(_REMEMBERED_MAX)
 def is_event_stream(content_type: str) -> bool:
     """Tell whether a body is server-sent events."""
     return media_type(content_type) == "text/event-stream"
