@@ -127,24 +127,8 @@ class PlainCall(PlainStanding):
         output = facts.output_tokens_max
         if output is not None and facts.answers > 1:
             output *= facts.answers
-        admission, plan = self._worker.admission.admission, intake.plan
-        model, user = facts.model or "", self.user or known.user or ""
-        if (
-            plan is None
-            or plan.model != model
-            or plan.user != user
-            or plan.policy is not admission.policy
-        ):
-            plan = intake.plan = admission.plan(
-                known.upstream or "",
-                model,
-                user,
-                known.team or "",
-                intake.key_id,
-                intake.tier,
-                intake.user_is_claimed,
-                "" if intake.credential_line else known.key_hash or "",
-            )
+        admission = self._worker.admission.admission
+        plan = intake.plan_of(admission, facts.model or "", self.user or known.user or "")
         self.decided_ns = now = _now()
         tokens = tokens_from_bytes(size) if intake.is_text else 0
         # Nothing may go wrong once it has its turn.
