@@ -244,6 +244,11 @@ def test_a_chunk_cut_anywhere_is_read_the_same() -> None:
     [
         b'{"choices":[{"delta":{"content":"a"},"finish\\u005freason":"stop"}]}',
         b'{"choices":[{"delta":{"content":"a"},"finish_reason":"stop","x":"\\q"}]}',
+        # The space at the end keeps it from being told dull, whatever came before.
+        b'{"choices":[{"delta":{"content":"a"},"finish\\u005freason":"stop"}]} ',
+        b'{"choices":[{"delta":{"content":"a"},"finish_reason":"stop","x":"\\q"}]} ',
+        b'{"id":"a\xe2\x80\x8bb","choices":[]}',
+        b'{"model":"a\xe2\x80\x8bb","choices":[{"delta":{"content":"a"}}]}',
         b'{"choices":[{"delta":{"content":"\xff"},"finish_reason":"stop"}]}',
         b'{"choices":[{"delta":{"content":"a"},"finish_reason":"stop","x":"\xff"}],"y":"\xff"}',
         b'{"choices":[{"delta":{"content":"a"},"finish_reason":"stop","x":NaN}]}',
@@ -318,6 +323,8 @@ nested = st.recursive(
 @given(nested | st.dictionaries(st.sampled_from(["a", "b"]), nested))
 @example({"a": {"b": {"c": {"d": {"e": {"f": 1}}}}}})
 @example({"a": {"b": {"c": {"d": {"e": {"f": {"g": 1}}}}}}})
+@example({"a": 10**15 - 1, "b": 2**53})
+@example({"a": 1, "b": 2**53 + 1})
 @example({f"figure_{number}": number for number in range(400)})
 def test_a_usage_object_of_harmless_parts_is_kept_as_the_patient_way_keeps_it(said: object) -> None:
     """Where a glance says that nothing need be taken out, the patient way takes nothing out."""
