@@ -13,7 +13,6 @@ call, none of which a relay needs.
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import TYPE_CHECKING
 
 import httptools
@@ -36,7 +35,7 @@ HEADLESS_BYTES_MAX = 64 * 1024
 """Bytes of a request's body that may come in a row without being body: chunk extensions,
 trailers. llhttp puts no bound on them."""
 
-_find_stream = re.compile(rb'"stream": ?true').search
+_STREAM, _STREAM_SPACED = b'"stream":true', b'"stream": true'
 """Looked for where a head has brought a stream before: then no plain call is made for nothing."""
 
 
@@ -130,7 +129,7 @@ class ClientSide(Turns):
             intake.is_plain
             and self._full_since is None
             and (here == length or not here)
-            and not (intake.has_streamed and _find_stream(data, body_start))
+            and not (intake.has_streamed and (_STREAM in data or _STREAM_SPACED in data))
         ):
             call = self._exchange = PlainCall(self._worker, self, intake, head)
             self.head_since = self.idle_since = None
