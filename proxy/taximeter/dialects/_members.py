@@ -33,8 +33,11 @@ MEMBERS_MAX: Final = 1024
 """Most members of one object that are walked over. A request has a few dozen."""
 
 _FAULTS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-_NAME: Final = re.compile(rb'[\x20\t\r\n]*+("(?:[^"\\]++|\\.)*+")[\x20\t\r\n]*+:[\x20\t\r\n]*+')
-_AFTER: Final = re.compile(rb"[\x20\t\r\n]*+([,}])")
+_BEFORE: Final = re.compile(rb'[\x20\t\r\n]*"')
+_QUOTE: Final = re.compile(rb'"|\\.', re.DOTALL)
+"""What may end a string, or stands in it and does not."""
+_COLON: Final = re.compile(rb"[\x20\t\r\n]*:[\x20\t\r\n]*")
+_AFTER: Final = re.compile(rb"[\x20\t\r\n]*([,}])")
 
 _values_decoder: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _name_decoder: Final = msgspec.json.Decoder(str)
@@ -114,10 +117,7 @@ class Members:
         text, position, closed = self._text, self._text.index(b"{") + 1, False
         starts: dict[str, int] = {}
         for _ in range(len(self._values)):
-            head = _NAME.match(text, position)
-            if head is None:
-                raise Unclear
-            name, start = _name_decoder.decode(head[1]), head.end()
+            name, start = _read_name(text, position)
             value = bytes(self._values[name])
             after = _AFTER.match(text, start + len(value))
             if after is None or not text.startswith(value, start):
@@ -127,6 +127,24 @@ class Members:
         if not closed:
             raise Unclear
         return starts
+
+
+def _read_name(text: bytes, position: int) -> tuple[str, int]:
+    """Read the name that comes next, and tell where its value begins.
+
+    Raises:
+        Unclear: if there is none.
+    """
+    before = _BEFORE.match(text, position)
+    if before is not None:
+        # From escape to escape: one expression for the whole string takes memory for each of them.
+        for quote in _QUOTE.finditer(text, before.end()):
+            if quote[0] == b'"':
+                colon = _COLON.match(text, quote.end())
+                if colon is None:
+                    break
+                return _name_decoder.decode(text[before.end() - 1 : quote.end()]), colon.end()
+    raise Unclear
 
 
 def _read(text: bytes) -> dict[str, msgspec.Raw]:

@@ -21,7 +21,7 @@ OBJECT_BYTES_MAX: Final = 32 << 10
 MEMBERS_BYTES_MAX: Final = 64 << 10
 """How much of a cut-off body is read for its outermost members."""
 
-_TOKEN: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}\[\],"]', re.DOTALL)
+_TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],"]', re.DOTALL)
 _COLON: Final = re.compile(rb"\s*:\s*")
 
 

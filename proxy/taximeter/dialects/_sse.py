@@ -47,7 +47,7 @@ END_BYTES: Final = 64 << 10
 _BOM: Final = b"\xef\xbb\xbf"
 # Two line ends in a row, spelled so that a search can skip to the first CR or LF.
 _BLANK: Final = re.compile(rb"\n(?:\n|\r\n?)|\r(?:\n(?:\n|\r\n?)|\r\n?)")
-_BETWEEN: Final = re.compile(rb"(?:[\r\n]++|:[^\r\n]*+[\r\n]++)*+")
+_BETWEEN: Final = re.compile(rb"[\r\n]+|:[^\r\n]*[\r\n]+")
 # An event of one or two lines that end in LF: all events, of nearly all streams. It says what
 # `parse_event` would of a buffer in which there is no CR.
 _USUAL: Final = re.compile(rb"(?:event: ?(.*)\n)?data: ?(.*)\n\n")
@@ -72,12 +72,18 @@ def parse_event(block: bytes) -> tuple[bytes, bytes | None]:
     return event, b"\n".join(data) if data else None
 
 
+def _skip_between(buffer: bytes, position: int) -> int:
+    """Give where the next event begins, behind blank lines and whole lines of comment."""
+    while (between := _BETWEEN.match(buffer, position)) is not None:
+        position = between.end()
+    return position
+
+
 def events_of(body: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Give name and data of each event of a whole stream, also of a last one left open."""
     position = 3 if body.startswith(_BOM) else 0
     while True:
-        between = _BETWEEN.match(body, position)
-        position = between.end() if between else position
+        position = _skip_between(body, position)
         if position >= len(body):
             return
         blank = _BLANK.search(body, position)
@@ -210,8 +216,7 @@ class SseReader(StreamReader):
             if usual is not None:
                 end = stop = usual.end()
             else:
-                between = _BETWEEN.match(buffer, position)
-                position = between.end() if between else position
+                position = _skip_between(buffer, position)
                 blank = _BLANK.search(buffer, position) if position < size else None
                 if blank is None:
                     break

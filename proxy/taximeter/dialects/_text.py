@@ -47,7 +47,7 @@ _TEXT_KEYS: Final = (
 )
 _BROKEN_TEXT: Final = re.compile(
     rb'"(?:content|text|refusal|reasoning|reasoning_content|thinking|arguments|response)"'
-    rb'\s*:\s*("(?:[^"\\]++|\\.)*+)("?)',
+    rb'\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*)("?)',
     re.DOTALL,
 )
 
