@@ -50,6 +50,8 @@ SHORT = {
     "ledger_stalled": {"seconds_min": 1},
     # Starting takes a process as long as it takes, however short the minutes are.
     "process_down": {"for": "20m"},
+    # A scrape has a quarter of a second: a busy machine may miss three in a row.
+    "down": {"for": "5m"},
     "recorder_down": {"for": "20m"},
     "spend": {"window": "20m"},
     # A machine that is busy with tests is no judge of these.
