@@ -114,7 +114,7 @@ async def test_calls_wait_no_longer_than_stated_for_a_ledger_that_hangs(tmp_path
             asks = [Ask(user="bob"), Ask(user="alice", body={"max_tokens": 20})]
             free, held = await at_once(meter.url, asks)
             assert free.status == held.status == 200
-            assert free.stage_seconds("queue") < 0.5
+            assert free.stage_seconds("queue") < 2.5
             assert held.stage_seconds("queue") < 6
             await asyncio.to_thread(
                 upstream.wait_until,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import msgspec
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from taximeter.dialects import dialect_for
 from tests.dialects.test_requests import read
 from tests.dialects.transcript import CHAT, GEMINI, MESSAGES, OLLAMA, RESPONSES
+from tests.rig.effort import effort
 
 COMPLETIONS = "/v1/completions"
 INTERACTIONS = "/v1beta/interactions"
@@ -447,9 +447,11 @@ def test_a_broken_body_is_refused_or_limited(
     ids=["names", "digits", "escapes", "objects", "name", "spaces", "depth"],
 )
 def test_no_limit_takes_long(body: bytes) -> None:
-    """H4: a body made to hurt costs no more than a second a megabyte."""
-    started = time.process_time()
-    for path in (CHAT, GEMINI, OLLAMA):
-        limit(path, body)
-    dialect_for("openai", CHAT).ask_usage(body)
-    assert time.process_time() - started < 3
+    """H4: a body made to hurt costs no more than a fraction of a second a megabyte."""
+
+    def read() -> None:
+        for path in (CHAT, GEMINI, OLLAMA):
+            limit(path, body)
+        dialect_for("openai", CHAT).ask_usage(body)
+
+    assert effort(read) < 300

@@ -7,7 +7,6 @@ import errno
 import os
 import random
 import re
-import time
 from pathlib import Path
 
 import msgspec
@@ -32,6 +31,7 @@ from taximeter.keys import (
 from taximeter.keys import _form as form
 from taximeter.keys._document import decode, encode
 from tests.keys.conftest import NOW, SECRET
+from tests.rig.effort import effort
 
 SECOND = 10**9
 
@@ -354,7 +354,7 @@ def test_without_a_descriptor_to_look_with_keys_hold_for_a_minute(
 
 
 def test_thirty_thousand_keys_are_loaded_in_no_time(path: Path) -> None:
-    """As many keys as an enterprise has are read in well under a second."""
+    """As many keys as an enterprise has are read in a fraction of a second."""
     keys = [
         VirtualKey(
             id=f"{number:010d}",
@@ -367,9 +367,8 @@ def test_thirty_thousand_keys_are_loaded_in_no_time(path: Path) -> None:
     ]
     path.write_bytes(encode(keys, SECRET))
     path.chmod(0o600)
-    begun = time.process_time()
+    assert effort(lambda: KeyStore.load(path, SECRET)) < 500
     store = KeyStore.load(path, SECRET)
-    assert time.process_time() - begun < 1
     assert len(store) == 30_000
     assert store.problem is None
 

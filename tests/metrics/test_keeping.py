@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
+from functools import partial
 
 import msgspec
 import pytest
 
+from taximeter.ledger import Entry
 from taximeter.metrics import Meter
 from taximeter.metrics import _booked as families
 from tests.metrics.make import book, committed, entry, samples, settings, total, value
+from tests.rig.effort import effort
 
 
 def test_only_what_changes_is_kept() -> None:
@@ -110,7 +112,9 @@ def test_a_look_sees_one_moment() -> None:
 
 
 def test_counting_a_call_takes_a_part_of_what_booking_it_may() -> None:
-    """D8: in batches of 500, a stream's call is counted and encoded within 60 us of processor."""
+    """D8: in batches of 500, counting and encoding a stream's call is some 30 us' work, where all
+    of booking it may be 300.
+    """
     meter = Meter(settings())
     batches = [
         [
@@ -119,23 +123,19 @@ def test_counting_a_call_takes_a_part_of_what_booking_it_may() -> None:
         ]
         for start in range(0, 3_000, 500)
     ]
-    took = []
-    for batch in batches:
+
+    def count(batch: list[Entry]) -> None:
         done = committed(batch)
-        began = time.process_time()
         meter.note(batch, done)
         meter.booked(batch, done)
-        took.append((time.process_time() - began) / len(batch))
-    assert min(took) < 60e-6
+
+    assert min(effort(partial(count, batch)) for batch in batches) < 25
 
 
-def test_ten_thousand_series_are_text_within_a_second() -> None:
+def test_ten_thousand_series_are_text_in_a_fraction_of_a_second() -> None:
     """A scrape of a large house costs its collector no patience, and the recorder no wait."""
     meter = Meter(settings(metrics={"users_max": 10_000, "label_sets_max": 100_000}))
     for start in range(0, 3_000, 500):
         book(meter, *(entry(number, user=f"u{number}") for number in range(start, start + 500)))
-    began = time.process_time()
-    text = meter.expose(True)
-    took = time.process_time() - began
-    assert text.count(b"\n") > 10_000
-    assert took < 1
+    assert meter.expose(True).count(b"\n") > 10_000
+    assert min(effort(partial(meter.expose, True)) for _ in range(3)) < 500

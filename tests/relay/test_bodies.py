@@ -182,14 +182,14 @@ async def test_calls_beyond_the_connections_wait_for_one_to_be_free(tmp_path: Pa
             await asyncio.sleep(0.05)
             await line.say(OK)
 
-    upstream = {"connections_max": 1, "timeouts": {"connect_seconds": 3}}
+    upstream = {"connections_max": 1, "timeouts": {"connect_seconds": 10}}
     async with bench(tmp_path, slowly, upstream=upstream) as made:
         clients = [await made.client() for _ in range(6)]
         started = time.monotonic()
         for client in clients:
             await client.say(NEXT)
         assert [(await client.answer())[0] for client in clients] == [200] * 6
-        assert time.monotonic() - started < 2.5
+        assert time.monotonic() - started < 5
         assert len(made.lines) == 1
 
 

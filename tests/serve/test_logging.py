@@ -144,7 +144,7 @@ def test_a_log_that_nobody_reads_holds_up_nothing(caplog: pytest.LogCaptureFixtu
     started = time.monotonic()
     for _ in range(10):
         access.booked([entry() for _ in range(10)], NONE)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
     assert access.dropped == 50
     go_on.set()
     access.close()

