@@ -111,7 +111,7 @@ class Load:
             headers["x-rig"] = write_script(script)
         if not seen.stream and self._random.random() < REPEATED:
             headers = {
-                "x-rig": write_script(Script(tokens=5)),
+                "x-rig": write_script(Script(tokens=5, head_waits=True)),
                 "traceparent": checkers.trace_of(seen.number),
             }
         async with session.post(self._url, json=body, headers=headers) as answer:

@@ -24,6 +24,6 @@ async def test_the_load_has_calls_that_go_the_plain_way(
             await made.until(lambda: len(made.closed) >= 200, seconds=20)
             seen = await asyncio.to_thread(load.stop)
     assert all(one.whole for one in seen)
-    # Mostly some twelve: only an answer that comes in one read is plain, and that is chance.
-    assert len(ended) >= 3
+    # One in five has a head that is the same each time; the first of a connection is not plain.
+    assert len(ended) > len(seen) / 10
     assert set(ended) <= {one.call_id for one in seen if not one.stream}

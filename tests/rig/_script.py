@@ -72,6 +72,8 @@ class Script(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     """Coding of the body, flushed after each event, if the request accepts it."""
     encoding_forced: bool = False
     """Coded also if the request does not accept it."""
+    head_waits: bool = False
+    """The head leaves with the first bytes of the body, in one write with them."""
     split: int | None = None
     """Bytes of one write, head and framing counted in; 1 is byte by byte."""
     split_at: list[int] = []

@@ -81,6 +81,7 @@ class Writer:
         self._script = script
         self._exchange = exchange
         self._wire_at = 0
+        self._held = b""
         self._body_left = script.cut_after_bytes
 
     async def write(self, answer: Answer, *, accepts: str, http10: bool, bodiless: bool) -> bool:
@@ -134,10 +135,17 @@ class Writer:
             fields.append(("connection", "close"))
         elif http10:
             fields.append(("connection", "keep-alive"))
-        await self._send(_head(answer.status, script.reason, fields))
+        head = _head(answer.status, script.reason, fields)
         if bodiless:
+            await self._send(head)
             return not closes
+        if script.head_waits:
+            self._held = head
+        else:
+            await self._send(head)
         await self._send_body(pieces, pieces_end, chunked=framing == "chunked")
+        if self._held:  # there was no body to go with
+            await self._send(b"")
         return not closes and not script.length_delta
 
     async def _send_interim(self) -> None:
@@ -196,6 +204,7 @@ class Writer:
     async def _send(self, data: bytes) -> None:
         """Write bytes, in writes that end where the script says."""
         script = self._script
+        data, self._held = self._held + data, b""
         if script.split is not None:
             parts = list(_steps(data, script.split))
         else:

@@ -216,6 +216,20 @@ def test_oddities_of_http(upstream: Upstream) -> None:
     assert exchange_raw(upstream, raw_post("/x", {})) == b"HTTP/1.1 200 OK\r\nx: \xff\r\n\r\n"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_head_that_waits_comes_with_the_body(upstream: Upstream, stream: bool) -> None:
+    """The head is in one write with what comes first of the body, and not lost without one."""
+    upstream.queue(Script(head_waits=True, delta_seconds=0.05))
+    with socket.create_connection(("127.0.0.1", upstream.port), timeout=5) as connection:
+        connection.sendall(raw_post("/v1/chat/completions", {**CHAT, "stream": stream}))
+        head, _, body = connection.recv(65536).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert body.endswith(b"\n\n\r\n" if stream else b"}")
+    upstream.queue(Script(head_waits=True, body="", close=True))
+    said = exchange_raw(upstream, raw_post("/v1/chat/completions", CHAT))
+    assert said.endswith(b"content-length: 0\r\nconnection: close\r\n\r\n")
+
+
 def test_lengths_can_lie(upstream: Upstream) -> None:
     """The stated length is wrong by as much as the script says."""
     upstream.queue(Script(body="12345", length_delta=3))
