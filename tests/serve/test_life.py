@@ -98,7 +98,9 @@ def test_without_its_ledger_it_relays_and_books_later(kind: str, tmp_path: Path)
         with Taximeter(tmp_path, upstreams, ledger=url) as meter:
             connection = http.client.HTTPConnection("127.0.0.1", meter.port, timeout=5)
             connection.request("POST", "/v1/chat/completions", json.dumps(CHAT))
-            assert connection.getresponse().status == 200
+            answer = connection.getresponse()
+            assert answer.status == 200
+            assert answer.read()  # who goes before the end of it is booked as gone
             connection.close()
             upstream.wait_until(lambda: "edger" in meter.log_text())
             assert "Traceback" not in meter.log_text()
