@@ -116,18 +116,9 @@ class StraightWay:
         period = ticket.period
         if period is None or self._crowd.waiting:
             return False
-        route, started_ns = ticket.route, ticket.attempt_ns
-        door, breaker = route.door, route.breaker
-        gate = door.gate
-        adaptive = gate.adaptive
         ticket.period = None
-        gate.heard += 1
-        if breaker is not None:
-            breaker.succeeded(period, now_ns)
-        if not door.quiet:
-            door.answered(started_ns, now_ns)
-        if adaptive is not None:
-            adaptive.answered(started_ns, now_ns, gate.in_flight, ticket.load)
+        ticket.route.door.gate.heard += 1
+        _take_in(ticket, period, now_ns)
         return True
 
     def end(
@@ -180,23 +171,30 @@ class StraightWay:
         period = ticket.period
         if period is None or self._crowd.waiting:
             return False
-        route, plan, started_ns = ticket.route, ticket.plan, ticket.attempt_ns
-        door, breaker = route.door, route.breaker
-        gate = door.gate
-        adaptive = gate.adaptive
-        if breaker is not None:
-            breaker.succeeded(period, now_ns)
-        if not door.quiet:
-            door.answered(started_ns, now_ns)
-        if adaptive is not None:
-            adaptive.answered(started_ns, now_ns, gate.in_flight, ticket.load)
+        _take_in(ticket, period, now_ns)
+        route, plan = ticket.route, ticket.plan
+        door = route.door
         if output_tokens is not None:
             route.guess.learn(output_tokens)
         # Up to here a fault of ours leaves a ticket that `settle` still gives back.
         ticket.period, ticket.step, ticket.taken = None, _ENDED, False
         self._counters.settled += 1
         door.in_flight -= 1
-        gate.in_flight -= 1
+        door.gate.in_flight -= 1
         if plan.keys and self._store is not None:
             self._store.give_back(plan, ticket, tokens, 1, now_ns)
         return True
+
+
+def _take_in(ticket: Ticket, period: int, now_ns: int) -> None:
+    """Tell a good answer to those who learn of it: the breaker, the door, the adaptive limit."""
+    route, started_ns = ticket.route, ticket.attempt_ns
+    door, breaker = route.door, route.breaker
+    gate = door.gate
+    adaptive = gate.adaptive
+    if breaker is not None:
+        breaker.succeeded(period, now_ns)
+    if not door.quiet:
+        door.answered(started_ns, now_ns)
+    if adaptive is not None:
+        adaptive.answered(started_ns, now_ns, gate.in_flight, ticket.load)
