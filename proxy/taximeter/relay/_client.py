@@ -21,7 +21,7 @@ from taximeter.relay._errors import Refused
 from taximeter.relay._exchange import Exchange
 from taximeter.relay._known import Cut, Usual, cut, usual_of
 from taximeter.relay._message import Message
-from taximeter.relay._plain_call import PlainCall
+from taximeter.relay._plain_call import PlainCall, looks_streamed
 from taximeter.relay._turns import Ahead, Turns
 
 if TYPE_CHECKING:
@@ -34,9 +34,6 @@ FRAMING_BYTES_MAX = 4096
 HEADLESS_BYTES_MAX = 64 * 1024
 """Bytes of a request's body that may come in a row without being body: chunk extensions,
 trailers. llhttp puts no bound on them."""
-
-_STREAM, _STREAM_SPACED = b'"stream":true', b'"stream": true'
-"""Looked for where a head has brought a stream before: then no plain call is made for nothing."""
 
 
 class ClientSide(Turns):
@@ -129,7 +126,7 @@ class ClientSide(Turns):
             intake.is_plain
             and self._full_since is None
             and (here == length or not here)
-            and not (intake.has_streamed and (_STREAM in data or _STREAM_SPACED in data))
+            and not looks_streamed(data)
         ):
             call = self._exchange = PlainCall(self._worker, self, intake, head)
             self.head_since = self.idle_since = None

@@ -55,7 +55,6 @@ class Intake:
         "credential_line",
         "expects_continue",
         "has_length",
-        "has_streamed",
         "head",
         "holder",
         "idempotency_key",
@@ -191,8 +190,6 @@ class Intake:
         """Whether its calls can be plain ones (`_plain_call`), by all that a head tells."""
         self.plan: Plan | None = None
         """What stands over its last call that went straight: mostly over its next one, too."""
-        self.has_streamed = False
-        """Whether a call with this head has been a stream."""
         self.usual: Usual | None = None
         """What a connection keeps of it; see `_known`."""
 

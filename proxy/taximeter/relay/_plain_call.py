@@ -43,12 +43,21 @@ _now = time.monotonic_ns
 _COMPLETED = Outcome.COMPLETED
 """Taken out of its class once: to look into an Enum is a call of its own."""
 _STREAM, _TRUE = b'"stream":', (b"true", b" true")
-"""Looked for before anything is read: that is cheap, and what is not plain is a stream mostly."""
 _ANSWER = (
     b"HTTP/1.1 200 %bx-taximeter-call-id: %b\r\n"
     b"Server-Timing: queue;dur=0.000, connect;dur=0.000, first_byte;dur=%d.%03d\r\n"
     b"Content-Length: %d\r\n\r\n%b"
 )
+
+
+def looks_streamed(said: bytes) -> bool:
+    """Tell at a glance that a request is for a stream, as most that are not plain are.
+
+    It may be wrong: then a plain call goes the usual way, or is found to be a stream when it is
+    read.
+    """
+    at = said.find(_STREAM)
+    return at >= 0 and said.startswith(_TRUE, at + len(_STREAM))
 
 
 class PlainCall(PlainStanding):
@@ -73,7 +82,7 @@ class PlainCall(PlainStanding):
     def body_complete(self) -> None:
         """All of it has come."""
         body, self._awaited = self._awaited, b""
-        if not self.begin(body):
+        if looks_streamed(body) or not self.begin(body):
             exchange = self._become_exchange()
             exchange.body_received(body)
             exchange.body_complete()
@@ -86,7 +95,6 @@ class PlainCall(PlainStanding):
         if (
             size >= snapshot.plain_bytes_max
             or not worker.books.keeps_at_once
-            or ((at := body.find(_STREAM)) >= 0 and body.startswith(_TRUE, at + len(_STREAM)))
             or not snapshot.body_budget.try_take(size)
         ):
             return False

@@ -124,7 +124,6 @@ class Request:
                 self.operation, route.path, route.query, intake.content_type, body, whole
             )
         if self.facts.stream:
-            intake.has_streamed = True
             self.is_uncoded = intake.wants_summary  # a comment can be put in
         self._user = intake.speaker.user_of_body(self.facts.user)
 
