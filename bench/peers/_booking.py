@@ -25,11 +25,11 @@ from taximeter.call import (
     Stage,
     Usage,
     UsageSource,
-    encode_record,
 )
 from taximeter.journal import JournalWriter, root_of
 from taximeter.metrics import Meter
 from taximeter.recorder import AccessLog, Recorder
+from taximeter.records import encode_record
 from taximeter.serve._logging import CallLines
 from taximeter.settings import Settings
 

@@ -6,9 +6,9 @@ are the literal table `TRANSITIONS` below; the relay obeys it and the tests walk
 
 Two records of a call are written to the journal (`taximeter.journal`): `Opened`, before its
 first byte goes upstream, and `Closed`, before its last byte goes to the client. `Closed`
-carries its `Opened` whole, so either of them alone can be booked; where the call went the usual
-way it is written as an `Answered`, which says the same in fewer words. A third, `Counted`, follows
-a `Closed` whose tokens had to be counted off the relay's path.
+carries its `Opened` whole, so either of them alone can be booked. A third, `Counted`, follows
+a `Closed` whose tokens had to be counted off the relay's path. How they are written stands in
+`taximeter.records`.
 
 This module does no I/O and imports nothing of ours. Every structure here holds facts and
 numbers only: no prompt, no answer, no credential has a field to stand in.
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
 from enum import StrEnum
 
 import msgspec
@@ -26,7 +25,6 @@ import msgspec
 __all__ = [
     "PICO_PER_USD",
     "TRANSITIONS",
-    "Answered",
     "Attempt",
     "CallIds",
     "Closed",
@@ -36,13 +34,10 @@ __all__ = [
     "Opened",
     "Outcome",
     "Phase",
-    "Record",
     "Stage",
     "Usage",
     "UsageSource",
     "Word",
-    "decode_record",
-    "encode_record",
     "is_legal",
     "usd_text",
 ]
@@ -347,78 +342,6 @@ class Closed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag=
     facts: list[Fact] = []
 
 
-class Answered(msgspec.Struct, frozen=True, array_like=True, tag="a", gc=False):
-    """How a call ended that went the usual way: its `Closed`, said in fewer words.
-
-    One attempt, begun as soon as the call had its turn, over a connection that was there; and an
-    answer, with status 200, that came whole, was passed on whole and says what it used. That is
-    most calls, and whatever is written of every call is paid for by each. So it stands as an array,
-    without the names of its fields, and its `Opened` as the bytes that were written of it before.
-    Only the relay makes one; `decode_record` gives the `Closed` in its place.
-
-    Times are nanoseconds after the call's start. A field of a later version goes at the end.
-    """
-
-    opened: msgspec.Raw
-    admitted_ns: int
-    sent_ns: int
-    first_byte_ns: int
-    ended_ns: int
-    settled_ns: int
-    response_id: str | None
-    response_model: str | None
-    service_tier: str | None
-    price_variant: dict[str, str]
-    finish_reason: str | None
-    usage: Usage | None
-    raw_usage: str | None
-    request_bytes: int
-    response_bytes: int
-
-    def closed(self) -> Closed:
-        """Give the `Closed` that this stands for.
-
-        Raises:
-            msgspec.MsgspecError: if what stands in the place of its `Opened` is none.
-        """
-        opened = _decode_opened(self.opened)
-        attempt = Attempt(
-            number=1,
-            upstream=opened.upstream or "",
-            started_ns=self.admitted_ns,
-            connected_ns=self.admitted_ns,
-            sent_ns=self.sent_ns,
-            first_byte_ns=self.first_byte_ns,
-            ended_ns=self.ended_ns,
-            reused=True,
-            status=200,
-        )
-        return Closed(
-            opened=opened,
-            outcome=Outcome.COMPLETED,
-            status=200,
-            stages={
-                Stage.RECEIVE: self.admitted_ns,
-                Stage.QUEUE: 0,
-                Stage.CONNECT: 0,
-                Stage.FIRST_BYTE: self.first_byte_ns - self.admitted_ns,
-                Stage.STREAM: self.ended_ns - self.first_byte_ns,
-                Stage.SETTLE: self.settled_ns - self.ended_ns,
-            },
-            attempts=[attempt],
-            response_id=self.response_id,
-            response_model=self.response_model,
-            service_tier=self.service_tier,
-            price_variant=self.price_variant,
-            finish_reason=self.finish_reason,
-            usage=self.usage,
-            usage_source=UsageSource.REPORTED,
-            raw_usage=self.raw_usage,
-            request_bytes=self.request_bytes,
-            response_bytes=self.response_bytes,
-        )
-
-
 class Counted(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="n"):
     """Tokens counted after a call had closed. At most one follows a `Closed`."""
 
@@ -427,29 +350,6 @@ class Counted(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag
     output_tokens: int | None = None
     rule: str = ""
     """How they were counted, such as `o200k_base` or `bytes/4`."""
-
-
-Record = Opened | Closed | Counted
-
-_decode: Callable[[bytes], Record] = msgspec.msgpack.Decoder(Record).decode
-_decode_opened = msgspec.msgpack.Decoder(Opened).decode
-_decode_answered = msgspec.msgpack.Decoder(Answered).decode
-_ARRAY_16 = b"\xdc"
-"""First byte of an array of 16 to 65,535 items, which is how an `Answered` begins."""
-
-encode_record: Callable[[Record | Answered], bytes] = msgspec.msgpack.Encoder().encode
-"""Gives a record's MessagePack form. Unknown fields are ignored by older readers."""
-
-
-def decode_record(data: bytes) -> Record:
-    """Read a record back; of an `Answered`, the `Closed` that it stands for.
-
-    Raises:
-        msgspec.MsgspecError: if `data` is not a record of a kind known here.
-    """
-    if data[:1] == _ARRAY_16:
-        return _decode_answered(data).closed()
-    return _decode(data)
 
 
 class CallIds:

@@ -7,18 +7,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from taximeter.call import (
-    Attempt,
-    Usage,
-    decode_record,
-    encode_record,
-)
+from taximeter.call import Attempt, Usage
 from taximeter.ledger import (
     Entry,
     Ledger,
     Parked,
     Position,
 )
+from taximeter.records import decode_record, encode_record
 from tests.ledger.make import (
     assert_sums_agree,
     commit,

@@ -6,21 +6,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from taximeter.call import (
-    Attempt,
-    Closed,
-    Counted,
-    Fact,
-    Opened,
-    Outcome,
-    Record,
-    Usage,
-    UsageSource,
-    encode_record,
-)
+from taximeter.call import Attempt, Closed, Counted, Fact, Opened, Outcome, Usage, UsageSource
 from taximeter.journal import JournalWriter, root_of
 from taximeter.ledger import CallView, Ledger
 from taximeter.recorder import Recorder
+from taximeter.records import Record, encode_record
 from taximeter.settings import Settings
 
 T0 = 1_790_000_000_000_000_000

@@ -7,9 +7,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from taximeter.call import Outcome, Record, decode_record, encode_record
+from taximeter.call import Outcome
 from taximeter.journal import Position, Read
 from taximeter.recorder import Follower, Ready
+from taximeter.records import Record, decode_record, encode_record
 from tests.recorder.make import call_id, closed, counted, opened, pending, whole
 
 PARK_SECONDS = 30.0

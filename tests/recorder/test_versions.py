@@ -13,9 +13,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from taximeter.call import Closed, Counted, Opened, Outcome, decode_record
+from taximeter.call import Closed, Counted, Opened, Outcome
 from taximeter.journal import JournalWriter
 from taximeter.recorder._follow import decoded
+from taximeter.records import decode_record
 from tests.recorder.make import World
 
 FORMATS = sorted((Path(__file__).parent / "formats").glob("records-*.json"))

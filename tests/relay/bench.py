@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from taximeter.call import Answered, Closed, Counted, Opened, Record
+from taximeter.call import Closed, Counted, Opened
 from taximeter.counting import Counter
+from taximeter.records import Answered, Record
 from taximeter.relay._plain_call import PlainCall
 from taximeter.relay._worker import RelayWorker
 from taximeter.settings import Settings

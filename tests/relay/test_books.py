@@ -70,7 +70,7 @@ def _break_the_journal(made: Bench, *, only_ends: bool = False) -> None:
     append = made.worker.books._writer.append
 
     def refuse(data: bytes) -> int:
-        from taximeter.call import decode_record
+        from taximeter.records import decode_record
 
         if only_ends and not isinstance(decode_record(data), Closed):
             return append(data)

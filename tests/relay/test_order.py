@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from taximeter.call import Closed, Opened, decode_record
+from taximeter.call import Closed, Opened
 from taximeter.journal import RealDisk
+from taximeter.records import decode_record
 from tests.journal import reference
 from tests.relay.bench import EVENTS, Bench, Line, bench
 from tests.relay.test_books import DELTA, DONE, chunk

@@ -14,9 +14,10 @@ import pytest
 
 from taximeter.admission import Level
 from taximeter.admission._breaker import Event
-from taximeter.call import Closed, Opened, decode_record
+from taximeter.call import Closed, Opened
 from taximeter.journal import JournalError, JournalWriter, RealDisk, SyncPolicy, root_of
 from taximeter.keys import KeyBook, KeyBudget, Terms, keys_path
+from taximeter.records import decode_record
 from taximeter.settings import Settings
 from taximeter.trace_ids import span_id_of
 from tests.relay.bench import Line, bench, ended_plainly, fields_of

@@ -21,7 +21,8 @@ import msgspec
 import pytest
 
 from taximeter.admission._straight import StraightWay
-from taximeter.call import Closed, Counted, Record, decode_record
+from taximeter.call import Closed, Counted
+from taximeter.records import Record, decode_record
 from taximeter.relay import _headroom
 from taximeter.relay._exchange import Exchange
 from taximeter.relay._intake import Intake

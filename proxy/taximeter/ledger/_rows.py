@@ -14,7 +14,8 @@ from typing import Any
 
 import msgspec
 
-from taximeter.call import Attempt, Closed, Fact, Gaps, Stage, Usage, UsageSource, encode_record
+from taximeter.call import Attempt, Closed, Fact, Gaps, Stage, Usage, UsageSource
+from taximeter.records import encode_record
 
 NAME_CHARACTERS_MAX = 256
 """Names, ids and codes. Four bytes each, three to an index, and PostgreSQL still takes it."""

@@ -18,17 +18,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from taximeter.call import (
-    Closed,
-    Counted,
-    Fact,
-    Opened,
-    Outcome,
-    Record,
-    decode_record,
-    encode_record,
-)
+from taximeter.call import Closed, Counted, Fact, Opened, Outcome
 from taximeter.journal import Position, Read
+from taximeter.records import Record, decode_record, encode_record
 
 WORKER_DIED = "worker_died"
 JOURNAL_DAMAGED = "journal_damaged"

@@ -11,8 +11,9 @@ import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
 
-from taximeter.call import Answered, Closed, Counted, Record, encode_record
+from taximeter.call import Closed, Counted
 from taximeter.journal import JournalError, JournalWriter, SyncPolicy
+from taximeter.records import Answered, Record, encode_record
 from taximeter.relay._journal_start import NoJournal
 
 _INTERVAL, _ALWAYS = SyncPolicy.INTERVAL, SyncPolicy.ALWAYS

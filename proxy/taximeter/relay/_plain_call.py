@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING
 from msgspec import Raw
 
 from taximeter.admission import Go
-from taximeter.call import Answered, Outcome, encode_record
+from taximeter.call import Outcome
 from taximeter.counting import tokens_from_bytes
+from taximeter.records import Answered, encode_record
 from taximeter.relay._holder import wrong_with
 from taximeter.relay._plain_standing import PlainStanding
 from taximeter.relay._request import opened_of
