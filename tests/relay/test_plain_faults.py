@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from taximeter.call import Outcome
+from taximeter.relay import _plain_call
 from taximeter.relay._plain_call import PlainCall
 from tests.relay.bench import Bench, Client, bench
 from tests.relay.test_every_step import STEPS_MAX, Breaking
@@ -217,14 +218,23 @@ async def test_a_transport_that_raises_costs_no_more_than_its_call(
 
 @pytest.mark.parametrize("who", ["client", "upstream"])
 @pytest.mark.parametrize("gone", ["cancel", "drain"])
-@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize(
+    ("parts", "rest_seconds"), [(1, 0.0), (2, 0.0), (2, 9.0)], ids=["whole", "cut", "kept"]
+)
 @pytest.mark.parametrize("apart", [False, True], ids=["at once", "apart"])
 async def test_a_plain_call_may_be_broken_at_every_write(
-    who: str, gone: str, parts: int, apart: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    who: str,
+    gone: str,
+    parts: int,
+    rest_seconds: float,
+    apart: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """C8, C4: at the n-th write of a call that began as a plain one, for every n there is: it is
     closed once, nothing of it is held, and the next call goes.
     """
+    monkeypatch.setattr(_plain_call, "REST_SECONDS_MAX", rest_seconds)
     wire = Breaking(monkeypatch)
     cut = [(good()[:100], good()[100:]) if parts == 2 else (good(),)] * 200
     setting = {"client_gone": gone, "retry": {"attempts_max": 1}, "breaker": {"enabled": False}}
@@ -257,7 +267,8 @@ async def test_a_plain_call_may_be_broken_at_every_write(
             assert len(made.closed) == before + 1
             if is_over:
                 break  # it came to its end before its n-th write: there are no more
-    assert 4 + parts <= steps < STEPS_MAX  # the journal's being made safe may fall in
+    # The journal's being made safe may fall in.
+    assert (5 if rest_seconds else 4 + parts) <= steps < STEPS_MAX
 
 
 @pytest.mark.parametrize("how", ["cut", "left", "nothing idle"])
@@ -266,6 +277,7 @@ async def test_a_bug_in_becoming_an_exchange_costs_no_more_than_its_call(
     step: str, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """L5, C8: the same, where it strikes while a call that is plain no more becomes another."""
+    monkeypatch.setattr(_plain_call, "REST_SECONDS_MAX", 0.0)
     upstream = Upstream((good(),), (good(),), (good()[:100], good()[100:]))
     tiers = {"default": {"concurrency": 9}}
     async with bench(tmp_path, upstream, tiers=tiers) as made:

@@ -23,7 +23,7 @@ import pytest
 from taximeter.admission._straight import StraightWay
 from taximeter.call import Closed, Counted
 from taximeter.records import Record, decode_record
-from taximeter.relay import _headroom
+from taximeter.relay import _headroom, _plain_call
 from taximeter.relay._exchange import Exchange
 from taximeter.relay._intake import Intake
 from taximeter.relay._plain_call import PlainCall
@@ -194,6 +194,10 @@ class Scene:
     calls: int | None = None
     """Calls that are on record; None is not looked at."""
     prepare: Callable[[Path], None] = lambda folder: None
+    rest_seconds: float = 0.0
+    """For how long a plain call keeps an answer whose rest is to come. While it does, the client
+    has nothing of it; the usual way passes on what there is. So then what a client had of an answer
+    before its close record was written is put behind that."""
 
 
 @dataclass
@@ -246,6 +250,7 @@ async def watch(
             patches.setattr(UsualStreamHead, "read", lambda *_: None)
         # On a slow machine, too, a second look falls into no scene.
         patches.setattr(_headroom, "LOOK_NS", 60 * 10**9)
+        patches.setattr(_plain_call, "REST_SECONDS_MAX", scene.rest_seconds)
         patches.setattr(PlainCall, "begin", counted_begin)
         patches.setattr(PlainCall, "_end", counted_end)
         setting = {**QUICK, **scene.upstream}
@@ -286,6 +291,8 @@ async def same_both_ways(scene: Scene, folder: Path, monkeypatch: pytest.MonkeyP
     """Play a scene both ways, and hold one against the other; give the plain one."""
     usual = await watch(scene, folder / "usual", monkeypatch, plainly=False)
     plain = await watch(scene, folder / "plain", monkeypatch, plainly=True)
+    if scene.rest_seconds:
+        plain.wire, usual.wire = behind_records(plain.wire), behind_records(usual.wire)
     for here, there in zip(plain.wire, usual.wire, strict=False):
         assert here == there, f"plain:\n{here}\nusual:\n{there}"
     assert len(plain.wire) == len(usual.wire)
@@ -391,6 +398,19 @@ def told(notes: Sequence[tuple[str, bytes]], ids: list[str]) -> list[tuple[str, 
         else:
             found.append((kind, data))
     return [(kind, blank_bytes(data) if isinstance(data, bytes) else data) for kind, data in found]
+
+
+def behind_records(wire: Sequence[tuple[str, object]]) -> list[tuple[str, object]]:
+    """Put what a client had of an answer before its close record behind it."""
+    found: list[tuple[str, object]] = []
+    for kind, said in wire:
+        if found and kind == "record" and found[-1][0] == "client":
+            found.insert(-1, (kind, said))
+        elif found and found[-1][0] == kind == "client":
+            found[-1] = (kind, found[-1][1] + said)  # type: ignore[operator]
+        else:
+            found.append((kind, said))
+    return found
 
 
 def blank_bytes(data: bytes) -> bytes:

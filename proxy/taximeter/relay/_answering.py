@@ -37,9 +37,9 @@ class Answering(Telling):
 
     __slots__ = ()
 
-    def upstream_bytes(self, data: bytes) -> None:
-        """Read, watch and pass on: the hot path."""
-        now = self.last_in_ns = _now()
+    def upstream_bytes(self, data: bytes, came_ns: int | None = None) -> None:
+        """Read, watch and pass on, now or, if it was kept somewhere, as of when it came."""
+        now = self.last_in_ns = came_ns or _now()
         try:
             if self._tunnel is not None:
                 self.response_bytes += len(data)

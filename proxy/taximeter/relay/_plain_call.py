@@ -1,17 +1,21 @@
 """A plain call: the way of nearly every call that is no stream, in as few steps as it takes.
 
 Its head is known, its body comes in one read, with it or behind it, nothing is to be decided about
-its turn, a connection is idle, and the answer is a good one that comes in one read and says what it
+its turn, a connection is idle, and the answer is a good one that is there at once and says what it
 used. Such a call needs none of what an `Exchange` keeps for whatever may happen to a call. It goes
 upstream in `begin` and comes back in `upstream_bytes`; each writes the record that belongs there,
 in the order that the books hang on.
+
+Many servers write an answer's head and its body one by one, and two reads bring them. So where the
+head tells a length, what has come is kept until the rest of it is there, for no longer than
+`REST_SECONDS_MAX`. It counts as come when it came, not when it goes on.
 
 What makes it safe to have this beside the other way is that it decides nothing. Wherever
 something is not as above, the call becomes an exchange that stands where this one stood
 (`_plain_standing`), and goes on from there as any other. Until `begin` has a ticket it has touched
 nothing, and just says no. From then on whatever happens but the plain answer is told to the
 exchange, which has the one set of rules for it: the client leaves, the upstream is lost, the time
-is over, the answer is an error, is compressed, comes in pieces, or does not say what it used.
+is over, the answer is an error, is compressed, is slow to come, or does not say what it used.
 
 A test makes calls both ways, and holds the bytes and the records of one against the other's.
 """
@@ -39,6 +43,9 @@ if TYPE_CHECKING:
 
 PLAIN_BYTES_MAX = 64 * 1024
 """Length of a body, either way, up to which a call is a plain one: it is written in one go."""
+REST_SECONDS_MAX = 0.005
+"""For how long an answer whose length is known is kept from the client until all of it is there;
+after that it is passed on as it comes."""
 
 _now = time.monotonic_ns
 _COMPLETED = Outcome.COMPLETED
@@ -172,19 +179,38 @@ class PlainCall(PlainStanding):
 
     def upstream_bytes(self, data: bytes) -> None:
         """Bytes of the answer have come: pass it on if it is a plain one."""
-        now = _now()
+        now, pieces = _now(), self._pieces
+        if pieces:
+            pieces.append(data)
+            self._missing -= len(data)
+            if self._missing > 0:
+                return
+            data, now = b"".join(pieces), self._came_ns
         try:
             found = self._read(data, now)
         except Exception as fault:  # so does it here
             self._log_fault(fault)
             found = None
         if found is None:
-            self._become_exchange().upstream_bytes(data)
+            if pieces:
+                self._become_exchange()
+            elif self._missing:
+                self._await_rest(data, now)
+            else:
+                self._become_exchange().upstream_bytes(data)
             return
+        if pieces:
+            self._pieces = []
+            self._stop_waiting()
         try:
             self._end(*found, now)
         except Exception as fault:
             self._become_exchange().fault(fault)
+
+    def _await_rest(self, data: bytes, now: int) -> None:
+        """Keep what has come; many servers write an answer's head and its body one by one."""
+        self._pieces, self._came_ns = [data], now
+        self._too_late = self._worker.loop.call_later(REST_SECONDS_MAX, self._become_exchange)
 
     def _read(self, data: bytes, now: int) -> tuple[PlainHead, bytes, AnswerFacts] | None:
         """Read an answer; None if it is not plain. Nothing follows from it yet."""
@@ -194,6 +220,9 @@ class PlainCall(PlainStanding):
             return None
         body = data[head.end :]
         size = len(body)
+        if size < head.length < self.snapshot.plain_bytes_max:
+            self._missing = head.length - size
+            return None
         if (
             head.length != size
             or size >= self.snapshot.plain_bytes_max

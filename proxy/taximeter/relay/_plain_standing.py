@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from taximeter.relay._exchange import Exchange
 
 if TYPE_CHECKING:
+    from asyncio import TimerHandle
+
     from aiohttp.connector import Connection
 
     from taximeter.admission import Ticket
@@ -35,7 +37,11 @@ class PlainStanding:
 
     __slots__ = (
         "_awaited",
+        "_came_ns",
         "_client",
+        "_missing",
+        "_pieces",
+        "_too_late",
         "_worker",
         "body",
         "call_id",
@@ -64,6 +70,8 @@ class PlainStanding:
     """Its `Opened` as it stands in the journal."""
     started_at_ns: int
     decided_ns: int
+    _came_ns: int
+    """When the first of `_pieces` came."""
 
     def __init__(self, worker: RelayWorker, client: Turns, intake: Intake, head: Cut) -> None:
         self._worker = worker
@@ -83,6 +91,11 @@ class PlainStanding:
         self.started_ns = 0
         self.sent_ns: int | None = None
         self._awaited = b""
+        self._pieces: list[bytes] = []
+        """What has come of its answer, while the rest is awaited."""
+        self._missing = 0
+        """Bytes that are still to come of it."""
+        self._too_late: TimerHandle | None = None
         self.is_closed = False
         """Whether its close record is written."""
 
@@ -94,7 +107,22 @@ class PlainStanding:
 
     def _become_exchange(self) -> Exchange:
         """Go on as a call like any other, from where this one stands."""
+        exchange = self._exchange_in_place()
+        self._tell_what_came(exchange)
+        return exchange
+
+    def _tell_what_came(self, exchange: Exchange) -> None:
+        """Tell what had come of the answer, unless nobody is to hear it any more."""
+        pieces, self._pieces = self._pieces, []
+        came_ns: int | None = self._came_ns if pieces else None
+        for piece in pieces:
+            if self.side is not None and self.side.owner is exchange:
+                exchange.upstream_bytes(piece, came_ns)
+                came_ns = None
+
+    def _exchange_in_place(self) -> Exchange:
         body = self.body
+        self._stop_waiting()
         self._free_body()  # the exchange takes room for it by itself
         exchange = Exchange(self._worker, self._client, self.intake.message)
         exchange.began_as(self)
@@ -108,6 +136,11 @@ class PlainStanding:
             except Exception as fault:  # it has ended with that: what it is told next is no matter
                 exchange.fault(fault)
         return exchange
+
+    def _stop_waiting(self) -> None:
+        if self._too_late is not None:
+            self._too_late.cancel()
+            self._too_late = None
 
     def _log_fault(self, fault: Exception) -> None:
         """Tell of a fault of ours that costs the call no more than its shorter way."""
@@ -131,8 +164,10 @@ class PlainStanding:
         self._become_exchange().upstream_resumed()
 
     def client_lost(self) -> None:
-        """See `Exchange`."""
-        self._become_exchange().client_lost()
+        """See `Exchange`. What was kept for the client has not reached it."""
+        exchange = self._exchange_in_place()
+        exchange.client_lost()
+        self._tell_what_came(exchange)
 
     def client_paused(self) -> None:
         """See `Exchange`. It may be the answer itself that fills the buffer: that is no matter."""
