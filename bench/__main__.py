@@ -92,6 +92,8 @@ def _measure_target(
     figures.call.append(call)
     full, _ = _measure.cpu_a_call(target, calls, calls_per_second=None)
     figures.call_full.append(full)
+    apart, _ = _measure.cpu_a_call(target, calls, calls_per_second=CALLS_PER_SECOND, apart=True)
+    figures.call_apart.append(apart)
     figures.delta.append(_measure.cpu_a_delta(target, deltas, asks_usage=True))
     figures.delta_unasked.append(_measure.cpu_a_delta(target, deltas, asks_usage=False))
     if target.recording:

@@ -50,6 +50,8 @@ class Job(msgspec.Struct, kw_only=True, frozen=True):
     """Length that a request's body is filled up to."""
     answer_bytes: int = 0
     """Length of a plain answer, if not the usual one."""
+    apart: bool = False
+    """Both sides write the head and the body of a plain call one by one, as many do."""
     headers: dict[str, str] = {}
     """Further headers of each request."""
     exact: bool = True
@@ -66,6 +68,8 @@ def request(job: Job) -> bytes:
         asked["hold"] = 1
     if job.answer_bytes:
         asked["answer_bytes"] = job.answer_bytes
+    if job.apart:
+        asked["apart"] = 1
     words = " ".join(f"{name}={value}" for name, value in asked.items())
     prompt = "How far is it from the station to the harbour?" + (
         f" [bench {words}]" if words else ""
@@ -99,8 +103,11 @@ def request(job: Job) -> bytes:
 class Client(asyncio.Protocol):
     """One connection. `call` sends the request and returns when its answer is whole."""
 
-    def __init__(self, sent: bytes, *, holds: bool = False) -> None:
-        self._sent = sent
+    def __init__(self, sent: bytes, *, apart: bool = False, holds: bool = False) -> None:
+        self._first, self._then = sent, b""
+        if apart:
+            body = sent.index(b"\r\n\r\n") + 4
+            self._first, self._then = sent[:body], sent[body:]
         self._holds = holds
         self._head = b""
         self._left: int | None = None
@@ -121,7 +128,10 @@ class Client(asyncio.Protocol):
         """Send the request; the future is done when its answer is whole."""
         self._done = asyncio.get_running_loop().create_future()
         self._head, self._left, self._tail, self.first_at = b"", None, b"", 0.0
-        self.transport.write(self._sent)
+        self.transport.write(self._first)
+        if self._then:
+            # In the loop's next turn: what is written in one is sent as one.
+            asyncio.get_running_loop().call_soon(self.transport.write, self._then)
         return self._done
 
     def data_received(self, data: bytes) -> None:
@@ -162,7 +172,9 @@ async def connect(job: Job, sent: bytes) -> list[Client]:
         count = min(CONNECTS_AT_ONCE_MAX, job.connections - len(clients))
         made = [
             loop.create_connection(
-                lambda: Client(sent, holds=job.kind == "idle"), "127.0.0.1", job.port
+                lambda: Client(sent, apart=job.apart, holds=job.kind == "idle"),
+                "127.0.0.1",
+                job.port,
             )
             for _ in range(count)
         ]

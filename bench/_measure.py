@@ -61,12 +61,13 @@ def load(job: _load.Job) -> Iterator[Load]:
 
 
 def cpu_a_call(
-    target: Target, calls: int, *, calls_per_second: int | None
+    target: Target, calls: int, *, calls_per_second: int | None, apart: bool = False
 ) -> tuple[float, dict[str, Any]]:
     """Give microseconds of CPU a call, and the load's view of it.
 
     At a given pace, or with None as fast as the target answers. The fuller a process is, the
-    more work it does for one wake-up, so that the two are different questions.
+    more work it does for one wake-up, so that the two are different questions. `apart` has both
+    sides write heads and bodies one by one.
     """
     job = _load.Job(
         port=target.port,
@@ -74,6 +75,7 @@ def cpu_a_call(
         connections=32,
         calls=calls,
         calls_per_second=calls_per_second,
+        apart=apart,
     )
     with load(job) as running:
         before = _processes.cpu_seconds(target.relaying)

@@ -33,6 +33,8 @@ class Figures:
     """Microseconds of CPU a call, at 2,000 calls a second."""
     call_full: list[float] = field(default_factory=list)
     """The same, as fast as they are answered."""
+    call_apart: list[float] = field(default_factory=list)
+    """At 2,000 calls a second, heads and bodies written one by one."""
     delta: list[float] = field(default_factory=list)
     delta_unasked: list[float] = field(default_factory=list)
     """Where the client does not ask for usage, and the metering proxy does."""
@@ -120,6 +122,12 @@ def _checks(measured: dict[str, Figures]) -> list[str]:
     rows: list[tuple[str, str, float | None, float | None]] = [
         ("relay, a call, steady", "x nginx", CALL_RATIO_MAX, ratio(ours.call, base.call)),
         ("relay, a call, full", "x nginx", None, ratio(ours.call_full, base.call_full)),
+        (
+            "relay, a call, steady, heads and bodies apart",
+            "x nginx",
+            None,
+            ratio(ours.call_apart, base.call_apart),
+        ),
         (
             "relay, a call, steady, limits on",
             "x nginx",

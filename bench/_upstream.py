@@ -7,6 +7,7 @@ key behind it, over TLS. The prompt says what is answered, for every way passes 
 
     nothing of the kind                       400 bytes of JSON
     [bench answer_bytes=N]                    N bytes of JSON
+    [bench apart=1]                           the 400 bytes, head and body each a write of its own
     [bench deltas=N every_ms=M]               N events of about 200 bytes, each a write of its own
     [bench deltas=N every_ms=M hold=1]        the same, and then silence: an idle stream
 """
@@ -117,6 +118,11 @@ class Connection(asyncio.Protocol):
         asked = {name: int(value) for name, _, value in (word.partition("=") for word in words)}
         self._asked = b"include_usage" in self._body
         self._body.clear()
+        if "apart" in asked:
+            self._transport.write(PLAIN[:-BODY_BYTES])
+            # In the loop's next turn: what is written in one is sent as one.
+            self._loop.call_soon(self._transport.write, PLAIN[-BODY_BYTES:])
+            return
         if "deltas" not in asked:
             self._transport.write(plain(asked["answer_bytes"]))
             return
