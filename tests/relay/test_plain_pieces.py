@@ -161,7 +161,7 @@ async def test_who_goes_while_an_answer_is_kept_has_had_nothing_of_it(
         await made.until(lambda: upstream.asked == 2)
         (call,) = made.worker.exchanges
         assert isinstance(call, PlainCall)
-        await made.until(lambda: bool(call._pieces))
+        await made.until(lambda: call._early is not None)
         client.leave()
         if gone == "drain":
             await made.until(lambda: call not in made.worker.exchanges)

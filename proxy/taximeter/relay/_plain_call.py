@@ -32,7 +32,7 @@ from taximeter.call import Outcome
 from taximeter.counting import tokens_from_bytes
 from taximeter.records import Answered, encode_record
 from taximeter.relay._holder import wrong_with
-from taximeter.relay._plain_standing import PlainStanding
+from taximeter.relay._plain_standing import EarlyAnswer, PlainStanding
 from taximeter.relay._request import opened_of
 
 if TYPE_CHECKING:
@@ -179,41 +179,34 @@ class PlainCall(PlainStanding):
 
     def upstream_bytes(self, data: bytes) -> None:
         """Bytes of the answer have come: pass it on if it is a plain one."""
-        now, pieces = _now(), self._pieces
-        if pieces:
-            pieces.append(data)
-            self._missing -= len(data)
-            if self._missing > 0:
+        now, early = _now(), self._early
+        if early is not None:
+            if not early.add(data):
                 return
-            data, now = b"".join(pieces), self._came_ns
+            data, now = b"".join(early.pieces), early.came_ns
         try:
             found = self._read(data, now)
         except Exception as fault:  # so does it here
             self._log_fault(fault)
             found = None
         if found is None:
-            if pieces:
+            if early is not None:
                 self._become_exchange()
-            elif self._missing:
-                self._await_rest(data, now)
-            else:
+            elif self._early is None:
                 self._become_exchange().upstream_bytes(data)
             return
-        if pieces:
-            self._pieces = []
-            self._stop_waiting()
+        if early is not None:
+            early.too_late.cancel()
+            self._early = None
         try:
             self._end(*found, now)
         except Exception as fault:
             self._become_exchange().fault(fault)
 
-    def _await_rest(self, data: bytes, now: int) -> None:
-        """Keep what has come; many servers write an answer's head and its body one by one."""
-        self._pieces, self._came_ns = [data], now
-        self._too_late = self._worker.loop.call_later(REST_SECONDS_MAX, self._become_exchange)
-
     def _read(self, data: bytes, now: int) -> tuple[PlainHead, bytes, AnswerFacts] | None:
-        """Read an answer; None if it is not plain. Nothing follows from it yet."""
+        """Read an answer; None if it is not plain, or still to be awaited (`_early`). Nothing else
+        follows from it yet.
+        """
         worker, route = self._worker, self.intake.route
         head = route.upstream.usual_head.read(data)
         if head is None:
@@ -221,7 +214,8 @@ class PlainCall(PlainStanding):
         body = data[head.end :]
         size = len(body)
         if size < head.length < self.snapshot.plain_bytes_max:
-            self._missing = head.length - size
+            too_late = worker.loop.call_later(REST_SECONDS_MAX, self._become_exchange)
+            self._early = EarlyAnswer(data, head.length - size, now, too_late)
             return None
         if (
             head.length != size

@@ -32,16 +32,32 @@ log = logging.getLogger("taximeter.relay")
 _now = time.monotonic_ns
 
 
+class EarlyAnswer:
+    """What has come of a plain call's answer, while its rest is awaited."""
+
+    __slots__ = ("_missing", "came_ns", "pieces", "too_late")
+
+    def __init__(self, data: bytes, missing: int, came_ns: int, too_late: TimerHandle) -> None:
+        self._missing = missing
+        self.pieces = [data]
+        self.came_ns = came_ns
+        """When the first of them came."""
+        self.too_late = too_late
+
+    def add(self, data: bytes) -> bool:
+        """Add what has come; give whether that is all."""
+        self.pieces.append(data)
+        self._missing -= len(data)
+        return self._missing <= 0
+
+
 class PlainStanding:
     """Where a call stands that has been plain so far."""
 
     __slots__ = (
         "_awaited",
-        "_came_ns",
         "_client",
-        "_missing",
-        "_pieces",
-        "_too_late",
+        "_early",
         "_worker",
         "body",
         "call_id",
@@ -70,8 +86,6 @@ class PlainStanding:
     """Its `Opened` as it stands in the journal."""
     started_at_ns: int
     decided_ns: int
-    _came_ns: int
-    """When the first of `_pieces` came."""
 
     def __init__(self, worker: RelayWorker, client: Turns, intake: Intake, head: Cut) -> None:
         self._worker = worker
@@ -91,11 +105,7 @@ class PlainStanding:
         self.started_ns = 0
         self.sent_ns: int | None = None
         self._awaited = b""
-        self._pieces: list[bytes] = []
-        """What has come of its answer, while the rest is awaited."""
-        self._missing = 0
-        """Bytes that are still to come of it."""
-        self._too_late: TimerHandle | None = None
+        self._early: EarlyAnswer | None = None
         self.is_closed = False
         """Whether its close record is written."""
 
@@ -113,16 +123,19 @@ class PlainStanding:
 
     def _tell_what_came(self, exchange: Exchange) -> None:
         """Tell what had come of the answer, unless nobody is to hear it any more."""
-        pieces, self._pieces = self._pieces, []
-        came_ns: int | None = self._came_ns if pieces else None
-        for piece in pieces:
+        early, self._early = self._early, None
+        if early is None:
+            return
+        came_ns: int | None = early.came_ns
+        for piece in early.pieces:
             if self.side is not None and self.side.owner is exchange:
                 exchange.upstream_bytes(piece, came_ns)
                 came_ns = None
 
     def _exchange_in_place(self) -> Exchange:
         body = self.body
-        self._stop_waiting()
+        if self._early is not None:
+            self._early.too_late.cancel()
         self._free_body()  # the exchange takes room for it by itself
         exchange = Exchange(self._worker, self._client, self.intake.message)
         exchange.began_as(self)
@@ -136,11 +149,6 @@ class PlainStanding:
             except Exception as fault:  # it has ended with that: what it is told next is no matter
                 exchange.fault(fault)
         return exchange
-
-    def _stop_waiting(self) -> None:
-        if self._too_late is not None:
-            self._too_late.cancel()
-            self._too_late = None
 
     def _log_fault(self, fault: Exception) -> None:
         """Tell of a fault of ours that costs the call no more than its shorter way."""
