@@ -52,6 +52,8 @@ SHORT = {
     "process_down": {"for": "20m"},
     # A scrape has a quarter of a second: a busy machine may miss three in a row.
     "down": {"for": "5m"},
+    # Prometheus itself takes seconds until it has its first target.
+    "absent": {"for": "20m"},
     "recorder_down": {"for": "20m"},
     "spend": {"window": "20m"},
     # A machine that is busy with tests is no judge of these.
