@@ -184,6 +184,121 @@ async def test_requests_sent_ahead_of_a_known_one_are_answered_in_turn(tmp_path:
         assert received.count(b"GET /v1/smuggled") == 1
 
 
+BEGUN = b"POST /v1/chat/completions HTTP/1.1\r\nX-Evil: 1\r\nX-Pad: "
+"""The beginning of a head: whatever comes behind it on its connection is a part of it."""
+
+
+async def test_what_goes_on_with_a_head_is_no_head(tmp_path: Path) -> None:
+    """H1: where a read brings a request's end and the beginning of the next head, what comes behind
+    it is that head's rest, though by itself it looks like a request: it is kept for nobody, and
+    nobody else's call goes by what stood before it.
+    """
+    async with bench(tmp_path) as made:
+        evil, victim = await made.client(), await made.client()
+        secret = b"Authorization: Bearer evil\r\nx-taximeter-user: evil\r\nX-Pad: "
+        await evil.say(said(b"first") + BEGUN.replace(b"X-Pad: ", secret))
+        assert (await evil.answer())[0] == 200
+        plain = POST + b"Content-Length: 6\r\n\r\nvictim"
+        await evil.say(plain)
+        assert (await evil.answer())[0] == 200
+        await victim.say(plain)
+        assert (await victim.answer())[0] == 200
+        await made.until(lambda: len(made.closed) == 3)
+        assert made.closed[1].opened.user == "evil"
+        assert made.closed[2].opened.user is None
+        assert made.closed[2].opened.key_hash is None
+        received = b"".join(bytes(line.received) for line in made.lines)
+        assert received.count(b"Bearer evil") == 1
+
+
+@pytest.mark.parametrize("at", [1, 5, 12, len(POST) - 1])
+async def test_the_rest_of_a_head_is_no_request_on_another_connection(
+    tmp_path: Path, at: int
+) -> None:
+    """H1: of a client whose heads are cut by reads nothing is kept that is no head by itself."""
+    async with bench(tmp_path) as made:
+        client, other = await made.client(), await made.client()
+        whole = said(b"hello")
+        await client.say(INNER + whole[:at])
+        assert (await client.answer())[0] == 200
+        await client.say(whole[at:])
+        assert (await client.answer())[0] == 200
+        await other.say(whole[at:])
+        assert (await other.answer())[0] == 400
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+async def test_a_known_head_within_another_is_not_taken_for_a_call(
+    tmp_path: Path, ahead: bool
+) -> None:
+    """H1: the next request of a connection is not glued to a head that was taken past the parser,
+    also behind requests that were sent ahead.
+    """
+    async with bench(tmp_path) as made:
+        client = await made.client()
+        await client.say(said(b"known"))
+        assert (await client.answer())[0] == 200
+        if ahead:
+            await client.say(said(b"known") + said(b"ahead") + BEGUN)
+            assert (await client.answer())[0] == 200
+        else:
+            await client.say(INNER + BEGUN)
+        assert (await client.answer())[0] == 200
+        await client.say(said(b"within"))
+        assert (await client.answer())[0] == 200
+        await client.say(said(b"next"))
+        assert (await client.answer())[0] == 200
+        received = b"".join(bytes(line.received) for line in made.lines)
+        within, behind = (received.index(word) for word in (b"within", b"next"))
+        assert b"X-Evil" in received[:within]
+        assert b"X-Evil" not in received[within:behind]
+
+
+@pytest.mark.parametrize("between", [b"\r", b"\n", b"\r\n", b"\r\n\r", b" ", b"\0"])
+async def test_what_stands_between_two_requests_is_judged_as_ever(
+    tmp_path: Path, between: bytes
+) -> None:
+    """H1: bytes behind a request are as good or bad before a head that is known as before one that
+    is not.
+    """
+    found = []
+    for is_known in (False, True):
+        folder = tmp_path / str(is_known)
+        folder.mkdir()
+        async with bench(folder) as made:
+            if is_known:
+                other = await made.client()
+                await other.say(said(b"hello"))
+                assert (await other.answer())[0] == 200
+            client = await made.client()
+            await client.say(INNER + between)
+            first = (await client.answer())[0]
+            await asyncio.sleep(0.01)
+            await client.say(said(b"hello"))
+            try:
+                found.append((first, (await client.answer())[0]))
+            except (asyncio.IncompleteReadError, ConnectionError):
+                found.append((first, 0))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    "spelt", ["traceparent: ", "Traceparent: ", "traceparent:", "TraceParent: "]
+)
+async def test_a_trace_is_each_calls_own_however_it_is_spelt(tmp_path: Path, spelt: str) -> None:
+    """M2: a call is in its client's trace, and no other, be its head known or not."""
+    async with bench(tmp_path) as made:
+        client = await made.client()
+        traces = [TRACE, TRACE, TRACE_BEFORE, TRACE]
+        for trace in traces:
+            await client.say(said(b"{}", trace=trace).replace(TRACE_FIELD, spelt.encode()))
+            assert (await client.answer())[0] == 200
+        await made.until(lambda: len(made.closed) == len(traces))
+        assert [closed.opened.parent_span_id for closed in made.closed] == [
+            trace.split(b"-")[2].decode() for trace in traces
+        ]
+
+
 async def test_an_answer_before_the_end_of_a_known_body_ends_the_connection(
     tmp_path: Path,
 ) -> None:

@@ -45,6 +45,7 @@ class ClientSide(Turns):
         "_first_seen",
         "_generation",
         "_head_bytes",
+        "_is_between",
         "_parser",
         "_resumed",
         "_target",
@@ -66,6 +67,9 @@ class ClientSide(Turns):
         """A request whose body a parser of its own is to find."""
         self._unmoved_bytes = 0
         """Bytes read since the last that were a body, or a head's or a message's end."""
+        self._is_between = True
+        """Whether the parser has been given no byte of a next request: only then may bytes be
+        taken past it."""
         self._usual: Usual | None = None
         """The last head that was known, while its generation lasts."""
         self._generation: object = None
@@ -91,7 +95,7 @@ class ClientSide(Turns):
         elif (
             self._exchange is None
             and self._message is None
-            and not self._unmoved_bytes
+            and self._is_between
             and not self._stopped
             and not self._waiting
             and self._resumed is None
@@ -176,6 +180,9 @@ class ClientSide(Turns):
                 return
             else:
                 break
+        # A read may bring a request's end and the next one's beginning. Of a line's end that
+        # stands between the two the parser tells nothing, and may have seen half of it.
+        self._is_between = not (self._head_begun or self._unmoved_bytes or data[-1:] == b"\r")
         if self._message is not None:
             if self._unmoved_bytes > HEADLESS_BYTES_MAX:
                 self._refuse_unparsed(Refused("malformed_request", "the body does not go on"))

@@ -108,7 +108,9 @@ class Exchange(Opening):
         if intake.refusal is not None:
             self._refuse_soon(intake.refusal)
             return
-        if head is not None and intake.is_repeatable:
+        # A trace that was not cut out, for how it is spelt, is another one each time.
+        traced_alike = head is not None and head.traceparent == intake.traceparent
+        if head is not None and intake.is_repeatable and traced_alike:
             snapshot.heads.keep(head.key, intake)
         if intake.wants_summary and snapshot.prices is None:
             snapshot.prices_on_demand.ask()

@@ -32,7 +32,7 @@ KEPT_BYTES_MAX = 8 * 1024
 _LENGTH_FIELD = b"\r\nContent-Length: "
 _DIGITS_MAX = 9
 _LENGTH_BYTES_MAX = _DIGITS_MAX + len(b"\r")
-_TRACE_FIELD = b"\r\ntraceparent: "
+_TRACE_FIELDS = (b"\r\ntraceparent: ", b"\r\nTraceparent: ")
 _TRACE = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\r\n")
 _TRACE_BYTES = 55
 
@@ -90,9 +90,11 @@ def cut(data: bytes) -> Cut | None:
         return None
     key = data[:start] + data[stop : end + 2]
     traceparent = None
-    at = key.find(_TRACE_FIELD)
+    at = key.find(_TRACE_FIELDS[0])
+    if at < 0:
+        at = key.find(_TRACE_FIELDS[1])
     if at >= 0:
-        at += len(_TRACE_FIELD)
+        at += len(_TRACE_FIELDS[0])
         if _TRACE.match(key, at) is None:
             return None
         traceparent = key[at : at + _TRACE_BYTES]
