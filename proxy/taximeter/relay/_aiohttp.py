@@ -17,6 +17,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from fcntl import ioctl
+from termios import FIONREAD
 from typing import Protocol
 
 from aiohttp import ClientTimeout, TCPConnector
@@ -27,6 +29,9 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from taximeter.relay._resolver import UpstreamResolver
+
+_NOTHING = bytes(4)
+"""What `FIONREAD` says where no byte is to be read."""
 
 
 class AnswerOwner(Protocol):
@@ -49,7 +54,8 @@ class UpstreamSide(ResponseHandler):
     """A connection to an upstream: idle, or owned by one exchange.
 
     Idle it expects silence. Whatever comes while nobody owns it (bytes, an end of bytes) makes
-    it unusable: nothing is ever carried from one exchange to the next.
+    it unusable: nothing is ever carried from one exchange to the next. What has come and is still
+    to be read is looked for when it is taken for a call (`is_silent`).
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -58,6 +64,19 @@ class UpstreamSide(ResponseHandler):
         self.take: Callable[[bytes], None] | None = None
         """Where bytes go, if not to the owner's `upstream_bytes`."""
         self._saw_eof = False
+        self._handle = -1
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        socket = transport.get_extra_info("socket")
+        self._handle = -1 if socket is None else socket.fileno()
+
+    def is_silent(self) -> bool:
+        """Tell whether it is open, and nothing has come on it that is still to be read."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return False
+        return self._handle < 0 or ioctl(self._handle, FIONREAD, _NOTHING) == _NOTHING
 
     def data_received(self, data: bytes) -> None:
         take = self.take

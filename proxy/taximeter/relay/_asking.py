@@ -84,6 +84,8 @@ class Asking(Course, ABC):
         if not self._leg.send(head, body):
             self.upstream_failed("upstream_disconnected")
             return
+        if self._paused_ns is not None:
+            self._leg.pause()  # the client has been full since before there was a connection
         if self._unsent is not None:
             self._leg.send_more(bytes(self._unsent))
             self._unsent = None

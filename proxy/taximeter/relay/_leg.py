@@ -124,7 +124,7 @@ class Leg:
 
     async def _connect(self, owner: LegOwner, upstream: Upstream) -> None:
         try:
-            connection, side = await upstream.connect()
+            connection, side, self.reused = await upstream.connect()
         except NoneFree:
             code = "connections_exhausted"
         except (TimeoutError, aiohttp.ServerTimeoutError):

@@ -80,8 +80,7 @@ class Upstream:
         idle = self._idle
         while idle:
             connection, side, _ = idle.pop()
-            transport = side.transport
-            if transport is not None and not transport.is_closing():
+            if side.is_silent():
                 return connection, side
             connection.close()
         return None
@@ -105,8 +104,8 @@ class Upstream:
                 return True
         return False
 
-    async def connect(self) -> tuple[Connection, UpstreamSide]:
-        """Make a connection, or wait in line for one.
+    async def connect(self) -> tuple[Connection, UpstreamSide, bool]:
+        """Make a connection, or wait in line for one; tell whether it has carried a call before.
 
         Raises:
             NoneFree: if none became free within `connect_seconds`.
@@ -115,11 +114,14 @@ class Upstream:
         connector = self.connector
         if self._waiting or connector.in_use + self._promised >= self.settings.connections_max:
             found = await self._wait_in_line()
-            if found is not None:
-                return found
-            self._promised -= 1
+            if found is None:
+                self._promised -= 1
+            elif found[1].is_silent():
+                return *found, True
+            else:
+                found[0].close()  # and one is made in its place
         try:
-            return await connector.connect()
+            return *(await connector.connect()), False
         except BaseException:
             self._give(None)
             raise
