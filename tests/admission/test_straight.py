@@ -220,7 +220,7 @@ class Both:
         if not call.is_straight:
             self.heed(effects, usually(self.other, call.other))
             return
-        if self.other.straight.leave(call.other, tokens, output_tokens, self.now_ns):
+        if self.other.straight.leave(call.other, tokens, output_tokens, self.now_ns, self.now_ns):
             self.straight += 1
             assert not effects
         else:

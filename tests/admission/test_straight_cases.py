@@ -228,7 +228,7 @@ def test_o5_a_call_that_nothing_keeps_goes_straight(make: Callable[[], Rig]) -> 
     assert all_of(other.admission, ticket) == all_of(usual.admission, twin)
     for each in (usual, other):
         each.tick(0.02)
-    assert other.admission.straight.leave(ticket, 15, 5, other.now_ns)
+    assert other.admission.straight.leave(ticket, 15, 5, other.now_ns, other.now_ns)
     usual.hear(twin, 200)
     assert usual.settle(twin, Spent(tokens=15, output_tokens=5)) == []
     assert all_of(other.admission, ticket) == all_of(usual.admission, twin)
@@ -250,7 +250,7 @@ def test_o5_an_answer_that_takes_its_time_is_heard_straight(make: Callable[[], R
     before = all_of(other.admission, ticket)
     assert before == all_of(usual.admission, twin)
     assert not other.admission.straight.hear(ticket, other.now_ns)
-    assert not other.admission.straight.leave(ticket, 15, 5, other.now_ns)
+    assert not other.admission.straight.leave(ticket, 15, 5, other.now_ns, other.now_ns)
     assert all_of(other.admission, ticket) == before
     assert other.admission.straight.end(ticket, 15, 5, other.now_ns)
     assert usual.settle(twin, Spent(tokens=15, output_tokens=5)) == []
@@ -286,9 +286,9 @@ def test_o5_a_straight_call_gives_back_once(is_heard: bool) -> None:
     if is_heard:
         rig.hear(ticket, 200)
     else:
-        assert rig.admission.straight.leave(ticket, 20, 10, rig.now_ns)
+        assert rig.admission.straight.leave(ticket, 20, 10, rig.now_ns, rig.now_ns)
     before = all_of(rig.admission, ticket)
-    assert not rig.admission.straight.leave(ticket, 20, 10, rig.now_ns)
+    assert not rig.admission.straight.leave(ticket, 20, 10, rig.now_ns, rig.now_ns)
     assert all_of(rig.admission, ticket) == before
     rig.settle(ticket)
     assert rig.admission.counters.settled == 2
@@ -305,7 +305,7 @@ def test_o5_what_a_straight_call_gives_back_is_for_those_who_wait(where: str) ->
     assert ticket is not None
     waiting = rig.wait("v", upstream=where)
     before = all_of(rig.admission, ticket)
-    assert not rig.admission.straight.leave(ticket, 20, 10, rig.now_ns)
+    assert not rig.admission.straight.leave(ticket, 20, 10, rig.now_ns, rig.now_ns)
     assert not rig.admission.straight.hear(ticket, rig.now_ns)
     assert all_of(rig.admission, ticket) == before
     rig.hear(ticket, 200)

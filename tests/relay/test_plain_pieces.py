@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from taximeter.admission._adaptive import AdaptiveLimit
 from taximeter.call import Fact, Outcome
 from taximeter.call import Stage as Stages
 from taximeter.relay import _plain_call
@@ -142,6 +143,34 @@ async def test_a_rest_that_is_late_holds_nothing_back(
         assert closed.opened.call_id not in ended
         assert closed.stages[Stages.FIRST_BYTE] < 0.4e9
         assert closed.stages[Stages.STREAM] > 0.4e9
+
+
+@pytest.mark.parametrize("rest_seconds", [0.0, LONG_SECONDS], ids=["passed on", "kept"])
+async def test_a_body_that_is_awaited_makes_no_upstream_slower(
+    rest_seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """O3: the limit that is found is told of the time to an answer's head, kept or not."""
+    monkeypatch.setattr(_plain_call, "REST_SECONDS_MAX", rest_seconds)
+    told_ns: list[int] = []
+    answered = AdaptiveLimit.answered
+
+    def noted(limit: AdaptiveLimit, started_ns: int, now_ns: int, *more: int) -> bool:
+        told_ns.append(now_ns - started_ns)
+        return answered(limit, started_ns, now_ns, *more)
+
+    monkeypatch.setattr(AdaptiveLimit, "answered", noted)
+    upstream = Upstream((good(),), (WHOLE[:HEAD_BYTES], PAUSE, WHOLE[HEAD_BYTES:]))
+    async with bench(tmp_path, upstream) as made:
+        client = await made.client()
+        await client.say(ask())
+        await client.answer()
+        await client.say(ask())
+        await made.until(lambda: upstream.asked == 2)
+        await asyncio.sleep(0.5)
+        upstream.go_on.set()
+        assert (await client.answer())[0] == 200
+        assert len(told_ns) == 2
+        assert told_ns[1] < 0.4e9
 
 
 @pytest.mark.parametrize("gone", ["cancel", "drain"])

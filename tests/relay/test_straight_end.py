@@ -41,14 +41,14 @@ async def test_o7_the_end_of_a_straight_call_is_the_next_one_s_turn(others: int)
     admission, request = driver.admission, Request(upstream="up", input_tokens=1)
     first = driver.arrive(Caller(), request)
     assert isinstance(first, Go)
-    driver.end_well(first.ticket, 1, 0)
+    driver.end_well(first.ticket, 1, 0, time.monotonic_ns())
     plan = admission.plan("up", "", "", "", "", "", False, "")
     ticket = admission.straight.enter(plan, 1, None, time.monotonic_ns())
     assert ticket is not None
     callers = [Caller() for _ in range(others)]
     assert all(isinstance(driver.arrive(caller, request), Wait) for caller in callers)
-    if not driver.straight.leave(ticket, 1, 0, time.monotonic_ns()):
-        driver.end_well(ticket, 1, 0)
+    if not driver.straight.leave(ticket, 1, 0, time.monotonic_ns(), time.monotonic_ns()):
+        driver.end_well(ticket, 1, 0, time.monotonic_ns())
     went = [go for caller in callers for go in caller.told]
     assert len(went) == driver.admission.counters.admitted - 2 == min(1, others)
     assert all(isinstance(go, Go) for go in went)

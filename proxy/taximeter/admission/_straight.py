@@ -155,7 +155,12 @@ class StraightWay:
         return True
 
     def leave(
-        self, ticket: Ticket, tokens: int | None, output_tokens: int | None, now_ns: int
+        self,
+        ticket: Ticket,
+        tokens: int | None,
+        output_tokens: int | None,
+        answered_ns: int,
+        now_ns: int,
     ) -> bool:
         """Take in that a call that came in by `enter` had a good answer, and has ended.
 
@@ -166,12 +171,13 @@ class StraightWay:
             ticket: what `enter` gave.
             tokens: input and output together; None is unknown, and what was reserved is kept.
             output_tokens: those of its output, where they are known.
+            answered_ns: when its answer's head was there, monotonic.
             now_ns: monotonic.
         """
         period = ticket.period
         if period is None or self._crowd.waiting:
             return False
-        _take_in(ticket, period, now_ns)
+        _take_in(ticket, period, answered_ns)
         route, plan = ticket.route, ticket.plan
         door = route.door
         if output_tokens is not None:
@@ -186,15 +192,15 @@ class StraightWay:
         return True
 
 
-def _take_in(ticket: Ticket, period: int, now_ns: int) -> None:
+def _take_in(ticket: Ticket, period: int, answered_ns: int) -> None:
     """Tell a good answer to those who learn of it: the breaker, the door, the adaptive limit."""
     route, started_ns = ticket.route, ticket.attempt_ns
     door, breaker = route.door, route.breaker
     gate = door.gate
     adaptive = gate.adaptive
     if breaker is not None:
-        breaker.succeeded(period, now_ns)
+        breaker.succeeded(period, answered_ns)
     if not door.quiet:
-        door.answered(started_ns, now_ns)
+        door.answered(started_ns, answered_ns)
     if adaptive is not None:
-        adaptive.answered(started_ns, now_ns, gate.in_flight, ticket.load)
+        adaptive.answered(started_ns, answered_ns, gate.in_flight, ticket.load)

@@ -104,9 +104,9 @@ class AdmissionDriver:
             self._set_timer()
         return verdict
 
-    def heard(self, ticket: Ticket, answer: Answer) -> Heard:
-        """Tell how an attempt came out; give what follows."""
-        heard = self.admission.heard(ticket, answer, _now(), time.time_ns())
+    def heard(self, ticket: Ticket, answer: Answer, answered_ns: int | None = None) -> Heard:
+        """Tell how an attempt came out, now or when its answer was there; give what follows."""
+        heard = self.admission.heard(ticket, answer, answered_ns or _now(), time.time_ns())
         if heard.effects:
             self._carry_out(heard.effects)
         return heard
@@ -125,9 +125,11 @@ class AdmissionDriver:
         """Take in what a store elsewhere has said of a call."""
         self._carry_out(self.admission.answered(ticket, found, _now()))
 
-    def end_well(self, ticket: Ticket, tokens: int | None, output_tokens: int | None) -> None:
+    def end_well(
+        self, ticket: Ticket, tokens: int | None, output_tokens: int | None, answered_ns: int
+    ) -> None:
         """Take in that a call had a good answer and has ended, where `straight.leave` does not."""
-        self.heard(ticket, Answer(status=200))
+        self.heard(ticket, Answer(status=200), answered_ns)
         self.settle(ticket, Spent(tokens=tokens, output_tokens=output_tokens))
 
     def leave(self, ticket: Ticket) -> None:

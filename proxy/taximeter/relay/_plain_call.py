@@ -271,10 +271,10 @@ class PlainCall(PlainStanding):
                     body,
                 )
             )
-        self._let_go(answer.usage, ended_ns)
+        self._let_go(answer.usage, answered_ns, ended_ns)
         client.exchange_ended(self, True)
 
-    def _let_go(self, usage: Usage | None, now: int) -> None:
+    def _let_go(self, usage: Usage | None, answered_ns: int, now: int) -> None:
         """Give back all that the call held, each thing known as held until it is given back."""
         worker, connection, side, ticket = self._worker, self.connection, self.side, self.ticket
         if connection is not None and side is not None:
@@ -288,6 +288,6 @@ class PlainCall(PlainStanding):
         inputs, outputs, tokens = usage.input_tokens, usage.output_tokens, None
         if inputs is not None or outputs is not None:
             tokens = (inputs or 0) + (outputs or 0)
-        if not worker.admission.straight.leave(ticket, tokens, outputs, now):
-            worker.admission.end_well(ticket, tokens, outputs)
+        if not worker.admission.straight.leave(ticket, tokens, outputs, answered_ns, now):
+            worker.admission.end_well(ticket, tokens, outputs, answered_ns)
         self.ticket = None

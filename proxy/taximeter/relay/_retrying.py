@@ -44,10 +44,11 @@ class Retrying(Admitting):
             may_mend = status in ticket.plan.upstream.retry.statuses
             if may_mend and request.is_replayable and not self.client_gone:
                 return False
-            driver.heard(ticket, Answer(status=status, headers=_told_by(head), replayable=False))
+            told = _told_by(head)
+            driver.heard(ticket, Answer(status=status, headers=told, replayable=False), now)
         elif looked or not driver.straight.hear(ticket, now):
             told = _told_by(head) if looked else _NOTHING_TOLD
-            driver.heard(ticket, Answer(status=status, headers=told))
+            driver.heard(ticket, Answer(status=status, headers=told), now)
         return True
 
     def _try_again_after(self, head: Head, body: bytes) -> bool:
