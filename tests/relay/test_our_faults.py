@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -101,3 +102,34 @@ async def test_a_stream_that_bytes_are_held_of_is_broken_off_honestly(
         assert made.closed[0].outcome is Outcome.INTERRUPTED
         assert made.closed[0].error == "internal_error"
         made.worker.faults = 0
+
+
+async def test_a_bug_in_one_connections_deadline_ends_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """L5, H3: where looking after a connection raises, the clock goes on and looks after others."""
+    monkeypatch.setattr("taximeter.relay._worker.TICK_SECONDS", 0.05)
+    async with bench(tmp_path, answer, relay={"head_seconds_max": 0.2}) as made:
+        broken, other = await made.client(), await made.client()
+        await made.until(lambda: len(made.worker.clients) == 2)
+        (side,) = (
+            each
+            for each in made.worker.clients
+            if each.transport is not None
+            and each.transport.get_extra_info("peername")
+            == broken.writer.get_extra_info("sockname")
+        )
+        monkeypatch.setattr(type(side), "tick", _tick_but(side, type(side).tick))
+        assert await other.rest() == b""
+        assert [each for each in caplog.records if "deadline" in each.message]
+        broken.leave()
+        made.worker.faults = 0
+
+
+def _tick_but(broken: object, tick: Callable[..., None]) -> Callable[..., None]:
+    def raising(side: object, *rest: float) -> None:
+        if side is broken:
+            raise RuntimeError("a bug")
+        tick(side, *rest)
+
+    return raising

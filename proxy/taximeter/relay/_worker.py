@@ -200,12 +200,16 @@ class RelayWorker:
                 log.exception("A deadline could not be looked after.")
         relay, moment = self.settings.relay, self.loop.time()
         for client in tuple(self.clients):
-            client.tick(
-                moment,
-                relay.head_seconds_max,
-                relay.keepalive_seconds,
-                relay.write_idle_seconds_max,
-            )
+            try:
+                client.tick(
+                    moment,
+                    relay.head_seconds_max,
+                    relay.keepalive_seconds,
+                    relay.write_idle_seconds_max,
+                )
+            except Exception:
+                self.faults += 1
+                log.exception("A connection's deadline could not be looked after.")
         self.snapshot.heads.tick(moment)
         self.kept.tick(now)
         self.seen.tick(now)
