@@ -405,7 +405,9 @@ SCENES: dict[str, Scene] = {
     "stale": Scene([(good(),), (HANG_UP,)], is_stale, begun=1, calls=2),
     "stale, dropped": Scene([(good(),), (RESET,)], is_stale, begun=1, calls=2),
     "reloaded": Scene([(good(),), (PAUSE, *HALVES)], reloaded, plain=1, begun=2, calls=4),
-    "not read": Scene([(good(),), (LONG,), (LONG,), (LONG,)], does_not_read, plain=3, calls=5),
+    "not read": Scene(
+        [(good(),), (LONG,), (LONG,)], does_not_read, plain=3, calls=5, rest_seconds=9.0
+    ),
     "upstream takes little": Scene((), upstream_takes_little, plain=1, begun=2, calls=3),
 }
 
