@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import socket
@@ -22,6 +23,8 @@ from taximeter.serve._channel import FromChild, ToChild, frame, receive, setting
 from taximeter.serve._logging import set_up, tell_unhandled_of_loop
 from taximeter.serve._tell import say, tell
 from taximeter.settings import Settings
+
+log = logging.getLogger("taximeter.serve")
 
 _SUPERVISOR = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 - as long as the process
 # Unbuffered: a thread that sleeps in a buffered read holds a lock that the interpreter wants
@@ -64,15 +67,19 @@ def _listen_to_supervisor(
     """Watch standard input in a thread of its own."""
 
     def watch() -> None:
-        while (message := receive(_SUPERVISOR)) is not None:
-            if message.kind == ToChild.SETTINGS:
-                settings = settings_of(message.body)
-                if settings is None:
-                    break
-                on_settings(settings)
-            elif message.kind == ToChild.METRICS:
-                on_metrics(message.body)
-        on_end()
+        try:
+            while (message := receive(_SUPERVISOR)) is not None:
+                if message.kind == ToChild.SETTINGS:
+                    settings = settings_of(message.body)
+                    if settings is None:
+                        break
+                    on_settings(settings)
+                elif message.kind == ToChild.METRICS:
+                    on_metrics(message.body)
+        except OSError as error:
+            log.info("Nobody hears this process any more (%s): it finishes.", error.strerror)
+        finally:
+            on_end()  # a process that is deaf would go on for ever
 
     threading.Thread(target=watch, name="supervisor", daemon=True).start()
 

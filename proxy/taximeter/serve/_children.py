@@ -63,7 +63,7 @@ class Child:
         while not self.stopping:
             started = time.monotonic()
             try:
-                how = _how(await self._live_once(settings()))
+                how = _how(await self._live_once(settings))
             except OSError as error:  # no file handles, no memory: it may be had later
                 how = f"not started: {error.strerror}"
             if self.stopping:
@@ -75,7 +75,7 @@ class Child:
             await asyncio.sleep(wait)
             wait = min(wait * 2, RESTART_SECONDS_MAX)
 
-    async def _live_once(self, settings: Settings) -> int:
+    async def _live_once(self, settings: Callable[[], Settings]) -> int:
         reader, writer = os.pipe()
         passed = [writer] + ([self._listener.fileno()] if self._listener is not None else [])
         arguments = [
@@ -97,7 +97,10 @@ class Child:
             raise
         finally:
             os.close(writer)
-        self.send(settings)
+        # As they are now: those of when it was begun may have been read anew meanwhile.
+        self.send(settings())
+        if self.stopping and process.stdin is not None:
+            process.stdin.close()
         hearing = asyncio.get_running_loop().create_task(self._hear(reader))
         try:
             return await process.wait()
