@@ -484,3 +484,42 @@ async def test_time_spent_on_a_failed_last_attempt_is_not_told_twice(tmp_path: P
         assert last.ended_ns is not None
         assert abs(sum(closed.stages.values()) - last.ended_ns) < OUR_OWN_NS
         assert Stage.FIRST_BYTE not in closed.stages
+
+
+@pytest.mark.parametrize("how", ["tells when it is asked", "tells by the clock"])
+async def test_who_leaves_the_queue_with_a_body_half_read_is_noticed(
+    tmp_path: Path, how: str
+) -> None:
+    """C4: a client whose long body waits, unread, with its call is missed all the same when it has
+    left: its call is taken out of the queue, and no upstream is asked.
+    """
+    asked = 0
+    go_on = asyncio.Event()
+
+    async def upstream(line: Line) -> None:
+        nonlocal asked
+        while True:
+            await line.request()
+            asked += 1
+            await go_on.wait()
+            await line.say(answer())
+
+    head = b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: a\r\n"
+    long = head + b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 100000\r\n\r\n"
+    async with bench(tmp_path, upstream, upstream={"limits": {"concurrency": 1}}) as made:
+        first, other = await made.client(), await made.client()
+        await first.say(ask())
+        await made.until(lambda: asked == 1)
+        other.writer.write(long + bytes(100_000))
+        await made.until(lambda: made.worker.admission.waiting == 1)
+        other.leave()
+        if how == "tells by the clock":
+            await made.until(lambda: made.worker.admission.waiting == 0)
+        go_on.set()
+        assert (await first.answer())[0] == 200
+        await made.until(lambda: len(made.closed) == 2)
+        assert {closed.outcome for closed in made.closed} == {
+            Outcome.COMPLETED,
+            Outcome.ABANDONED,
+        }
+        assert asked == 1

@@ -30,6 +30,8 @@ class Asking(Course, ABC):
         """The upstream's connection has ended."""
 
     def _try(self) -> None:
+        if self._client.drop_if_gone():
+            return  # we are told that it has left
         self._attempt_error = self._upstream_full_ns = None
         self._head = None
         request = self._request

@@ -275,6 +275,7 @@ class Exchange(Opening):
                 self.body_broken(Refused("body_timeout"))
             return
         if self.is_between_attempts or self._leg.sent_ns is None:
+            self._client.drop_if_gone()
             return  # admission and connecting have deadlines of their own
         timeouts = self._request.upstream.settings.timeouts
         if self._upstream_full_ns is not None:

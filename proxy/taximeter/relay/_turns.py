@@ -8,6 +8,7 @@ that is how a client's leaving is noticed.
 from __future__ import annotations
 
 import asyncio
+import select
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,9 @@ LINGER_SECONDS = 2.0
 LINGER_BYTES_MAX = 4 * 1024 * 1024
 """After an answer that came before the request's end: how much more of that is read and thrown
 away, so that the answer is not lost to a reset."""
+
+_GONE = getattr(select, "POLLRDHUP", 0)
+"""Where the system does not tell of it, of a reset alone."""
 
 
 class Ahead:
@@ -205,6 +209,23 @@ class Turns(asyncio.Protocol):
             self._exchange.client_resumed()
 
     # == for exchanges ========================================================================
+
+    def drop_if_gone(self) -> bool:
+        """Let go of a client that has left while nothing was read of it; give whether it had.
+
+        Its leaving is told by the end of its bytes, and while a body waits for room nobody reads so
+        far: the system knows, as soon as there is room in it for all that came before.
+        """
+        transport = self.transport
+        socket = transport.get_extra_info("socket") if self._reading_paused and transport else None
+        if socket is None or transport is None:
+            return False
+        look = select.poll()
+        look.register(socket.fileno(), _GONE)
+        if not look.poll(0):
+            return False
+        transport.abort()
+        return True
 
     def pause_body(self) -> None:
         """Read no more of a body that the upstream does not take."""
