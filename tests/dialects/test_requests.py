@@ -431,6 +431,76 @@ def test_operations_of_the_other_families(
     assert [flag for flag, value in stated.items() if value] == ([flags] if flags else [])
 
 
+@pytest.mark.parametrize(
+    ("family", "method", "path"),
+    [
+        ("openai", "POST", "/v1/uploads"),
+        ("openai", "POST", "/v1/uploads/u1/parts"),
+        ("openai", "POST", "/v1/uploads/u1/complete"),
+        ("openai", "DELETE", "/v1/files/f1"),
+        ("openai", "GET", "/v1/models/meta-llama/Llama-3"),
+        ("openai", "GET", "/v1/models/meta-llama%2FLlama-3"),
+        ("anthropic", "POST", "/v1/files"),
+        ("anthropic", "DELETE", "/v1/messages/batches/b1"),
+        ("gemini", "POST", "/upload/v1beta/files"),
+        ("gemini", "DELETE", "/v1beta/files/f1"),
+        ("ollama", "POST", "/api/show"),
+        ("ollama", "POST", "/api/pull"),
+        ("ollama", "DELETE", "/api/delete"),
+        ("ollama", "POST", "/api/blobs/sha256:29fd"),
+        ("ollama", "HEAD", "/api/blobs/sha256:29fd"),
+    ],
+)
+def test_what_is_free_is_known_by_its_method_and_shape(family: str, method: str, path: str) -> None:
+    """What its provider gives for nothing counts as free."""
+    assert dialect_for(family, path).operation(method, path).free
+
+
+@pytest.mark.parametrize(
+    ("family", "path"),
+    [
+        ("openai", "/v1/chat/completions/."),
+        ("openai", "/v1/chat/completions//"),
+        ("openai", "/v1/chat/completions/x"),
+        ("openai", "/v1/chat/completions/x/.."),
+        ("openai", "/v1/chat/completions/files"),
+        ("openai", "/v1/chat/completions/%2e"),
+        ("openai", "/v1/chat/completions/%252E%252e"),
+        ("openai", "/v1/chat/completions/;a=b/..;a=b"),
+        ("openai", "/v1/files/../chat/files"),
+        ("openai", "/v1/files/..%2fchat/files"),
+        ("openai", "/v1/files/..%5cchat\\files"),
+        ("openai", "/v1/responses/x"),
+        ("openai", "/v1/responses/."),
+        ("openai", "/v1/files/f1"),
+        ("openai", "/v1/videos/v1/x"),
+        ("openai", "/v1/batches/b1"),
+        ("openai", "/models/meta-llama/Llama-3"),
+        ("openai", "/v2/models/llama/generate"),
+        ("openai", "/v1/models/llama:predict"),
+        ("openai", "/v1/models/llama:predict/files"),
+        ("anthropic", "/v1/messages/."),
+        ("anthropic", "/v1/messages/batches/x/../.."),
+        ("gemini", "/v1beta/models/g:generateContent/."),
+        ("gemini", "/v1beta/models/g:generateContent/files"),
+        ("gemini", "/v1beta/files/../models/g:generateContent%20"),
+        ("ollama", "/api/blobs/../chat"),
+        ("ollama", "/api/blobs/x"),
+        ("ollama", "/api/chat/."),
+    ],
+)
+def test_a_suffix_or_a_detour_makes_no_call_free(family: str, path: str) -> None:
+    """A POST that no row knows may make anything, and a path with detours may mean any other."""
+    found = dialect_for(family, path).operation("POST", path)
+    assert (found.name, found.api, found.free, found.fetch) == ("other", "other", False, False)
+
+
+def test_a_secret_for_realtime_is_not_free() -> None:
+    """It can be used for any model past every limit, so it is no call to let through unlooked."""
+    path = "/v1/realtime/client_secrets"
+    assert not dialect_for("openai", path).operation("POST", path).free
+
+
 NUMBERS = st.none() | st.sampled_from([-1, 0, 1, 2, 100, 2**53, 2**53 + 1, 10**30, 1.0, True, "5"])
 NAMES = st.none() | st.sampled_from(
     ["", "m", "a b", "a\nb", "\u0000", "é", "x" * 128, "x" * 129, 7]

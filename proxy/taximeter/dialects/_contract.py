@@ -32,7 +32,8 @@ class Operation(msgspec.Struct, frozen=True):
     files, models, messages, generate_content, embed_content, count_tokens, ollama_chat,
     ollama_generate, ollama_embed, realtime, other."""
     free: bool = False
-    """Its provider does not charge for it (models, files, moderations, token counting)."""
+    """Its provider does not charge for it (models, files, moderations, token counting). True of
+    listed methods and shapes alone: what is free is held to no model and to no budget."""
     fetch: bool = False
     """It fetches, or changes, what an earlier call made (`GET /responses/{id}`,
     `GET /batches/{id}`): billed only if that was not billed yet."""

@@ -53,14 +53,15 @@ def find_usage(
     """
     operation = request.operation
     drained = bool(facts) and Fact.DRAINED in facts  # the answer was read to its end all the same
-    if operation.free:
-        facts.add(Fact.FREE)
     if operation.fetch:
         facts.add(Fact.FETCHED)
     if request.facts.batch or operation.api == "batches":
         facts.add(Fact.BATCH)
     answer = _answer_of(tap, facts)
     usage = answer.usage
+    if operation.free and not (request.intake.method == "POST" and _has_tokens(usage)):
+        # What is asked to make something and says what it used has its price, whatever its path.
+        facts.add(Fact.FREE)
     if usage is None:
         usage = _request_measures(request, tap, outcome)
     finding = UsageFinding(answer, usage)
@@ -80,6 +81,10 @@ def find_usage(
         # The rule of last resort, bytes/4, must not take an event's framing for text.
         finding.text_bytes_out = _output_bytes(request, tap)
     return finding
+
+
+def _has_tokens(usage: Usage | None) -> bool:
+    return usage is not None and bool(usage.input_tokens or usage.output_tokens)
 
 
 def _answer_of(tap: Tap | None, facts: set[Fact]) -> AnswerFacts:
