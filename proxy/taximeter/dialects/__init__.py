@@ -14,6 +14,7 @@ from taximeter.dialects._contract import (
     StreamReader,
 )
 from taximeter.dialects._form import Form
+from taximeter.dialects._paths import has_dot_segments
 from taximeter.dialects._routes import dialect_for, family_of
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "StreamReader",
     "dialect_for",
     "family_of",
+    "has_dot_segments",
 ]

@@ -18,6 +18,7 @@ OURS: Final = "ours"
 OUR_ERRORS: Final = {
     "malformed_request": CLIENT,
     "bad_target": CLIENT,
+    "path_leaves_base": CLIENT,
     "unknown_upstream": CLIENT,
     "no_default_upstream": CLIENT,
     "method_refused": CLIENT,

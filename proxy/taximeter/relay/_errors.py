@@ -35,6 +35,12 @@ PROBLEMS: dict[str, Problem] = {
     "bad_target": Problem(
         400, Fault.CLIENT, "The request target must be a path such as /v1/chat/completions."
     ),
+    "path_leaves_base": Problem(
+        400,
+        Fault.CLIENT,
+        "The path has a segment '.' or '..' (or %2e, which means the same): it might lead out of "
+        "the upstream's part of its server. Send the path that is meant, without such segments.",
+    ),
     "unknown_upstream": Problem(
         404,
         Fault.CLIENT,

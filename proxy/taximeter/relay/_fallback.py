@@ -67,4 +67,5 @@ def choices(intake: Intake, upstreams: dict[str, Upstream]) -> Iterator[Upstream
             continue
         seen.add(name)
         ahead += upstream.settings.fallback
-        yield upstream
+        if not upstream.is_left_by(intake.route.path, with_key=upstream.api_key is not None):
+            yield upstream

@@ -197,7 +197,7 @@ class Intake:
         """Find out what the request's credential is good for, and what goes upstream in its place.
 
         Raises:
-            Refused: if it is good for nothing.
+            Refused: if it is good for nothing, or not for where the path may lead.
         """
         head, route, upstream = self.head, self.route, self.upstream
         credential = credential_of(head, route.query)
@@ -210,6 +210,8 @@ class Intake:
             self.tier = key.tier or ""
         if key is not None or (credential is None and may_borrow(keys)):
             self.credential_line = upstream.credential_line(route.dialect.name)
+        if upstream.is_left_by(route.path, with_key=bool(self.credential_line)):
+            raise Refused("path_leaves_base", should_retry=False)
 
     def _traces_are_cut(self) -> bool:
         """Whether a trace of another call could stand in for this one's."""

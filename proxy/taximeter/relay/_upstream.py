@@ -9,6 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from taximeter.dialects import has_dot_segments
 from taximeter.relay._aiohttp import UpstreamConnector, UpstreamSide
 from taximeter.relay._heads import field_plan
 from taximeter.relay._trace import Spans
@@ -223,6 +224,10 @@ class Upstream:
         if base.endswith("/v1") and (target == "/v1" or target.startswith("/v1/")):
             base = base[:-3]
         return (base + target).encode("latin-1")
+
+    def is_left_by(self, path: str, *, with_key: bool) -> bool:
+        """Tell whether a path might lead to where our base, or our own key, is not meant to go."""
+        return (with_key or bool(self.base_path)) and has_dot_segments(path)
 
     def credential_line(self, dialect: str) -> bytes:
         """Give the header field that carries the upstream's own key, for callers without one."""
