@@ -14,6 +14,7 @@ from taximeter.dialects._contract import (
     StreamReader,
 )
 from taximeter.dialects._form import Form
+from taximeter.dialects._named import models_named
 from taximeter.dialects._paths import has_dot_segments
 from taximeter.dialects._routes import dialect_for, family_of
 
@@ -28,4 +29,5 @@ __all__ = [
     "dialect_for",
     "family_of",
     "has_dot_segments",
+    "models_named",
 ]

@@ -42,6 +42,7 @@ OUR_ERRORS: Final = {
     "idempotency_key_reused": CLIENT,
     "invalid_key": CLIENT,
     "key_not_allowed": CLIENT,
+    "model_unclear": CLIENT,
     "upstream_key_missing": OURS,
     "client_write_timeout": CLIENT,
     "upstream_unreachable": UPSTREAM,

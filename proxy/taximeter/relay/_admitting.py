@@ -41,7 +41,7 @@ class Admitting(Answering):
             refused = wrong_with(
                 intake.holder,
                 intake,
-                request.facts.model,
+                request.body,
                 request.started_at_ns,
                 request.snapshot.settings,
             )

@@ -107,6 +107,13 @@ PROBLEMS: dict[str, Problem] = {
     # Virtual keys.
     "invalid_key": Problem(401, Fault.CLIENT, "The key is not valid."),
     "key_not_allowed": Problem(403, Fault.CLIENT, "The key is not good for this {detail}."),
+    "model_unclear": Problem(
+        400,
+        Fault.CLIENT,
+        "The key is good for some models only, and which one the request is for cannot be told "
+        'for certain. Name it once, as "model", in plain JSON (or in a form, where the endpoint '
+        "takes one), not compressed and not longer than relay.body_buffer_bytes_max.",
+    ),
     "upstream_key_missing": Problem(
         503,
         Fault.OURS,

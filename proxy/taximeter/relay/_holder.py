@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
+from taximeter.dialects import models_named
 from taximeter.keys import Holder, KeyStore, VirtualKey
 from taximeter.keys import Refused as NotValid
 from taximeter.relay._errors import Refused
@@ -51,18 +52,35 @@ def holder_of(
 
 
 def wrong_with(
-    holder: VirtualKey, intake: Intake, model: str | None, wall_ns: int, settings: Settings
+    holder: VirtualKey, intake: Intake, body: bytes | None, wall_ns: int, settings: Settings
 ) -> Refused | None:
-    """Say why a key may not have what a call asks for; None if it may."""
+    """Say why a key may not have what a call asks for; None if it may.
+
+    `body` is None for one of which not all is here.
+    """
     if holder.is_expired(wall_ns):
         return Refused("invalid_key", should_retry=False)
-    free = intake.route.operation.free
-    if not free and not holder.allows(intake.upstream.name, model):
-        return Refused("key_not_allowed", "model", should_retry=False)
+    if holder.models and not intake.route.operation.free:
+        refused = _wrong_model(holder, intake, body)
+        if refused is not None:
+            return refused
     if holder.tier and not settings.has_tier(holder.tier):
         # A tier that has gone from the settings must not become no limits at all.
         return Refused("key_not_allowed", "configuration: its tier is gone")
     return None
+
+
+def _wrong_model(holder: VirtualKey, intake: Intake, body: bytes | None) -> Refused | None:
+    """Hold a key to its models, in every place where a request may name one."""
+    route = intake.route
+    named = None
+    if body is not None and not intake.is_coded:
+        named = models_named(route.operation, route.path, route.query, intake.content_type, body)
+    if named is None:
+        return Refused("model_unclear", should_retry=False)
+    if all(holder.allows(intake.upstream.name, model) for model in named or (None,)):
+        return None
+    return Refused("key_not_allowed", "model", should_retry=False)
 
 
 def may_borrow(keys: KeyStore | None) -> bool:

@@ -227,9 +227,16 @@ class Intake:
 
     def buffer_bytes_max(self, length: int | None, most: int) -> int:
         """Tell how much of a body is waited for before the call goes on without the rest."""
-        if self._is_streamed or (length is not None and length > most):
+        if (self._is_streamed and not self._must_be_whole()) or (
+            length is not None and length > most
+        ):
             return min(PEEK_BYTES, most)
         return most
+
+    def _must_be_whole(self) -> bool:
+        """Whether nothing goes on before all of the body has been looked at."""
+        holder = self.holder
+        return holder is not None and bool(holder.models) and not self.route.operation.free
 
     def plan_of(self, admission: Admission, model: str, user: str) -> Plan:
         """Give what stands over a call with this head; `user` is whom it is booked on, or ''."""

@@ -135,7 +135,7 @@ class PlainCall(PlainStanding):
         if facts.stream or facts.batch:
             return None
         if holder is not None and wrong_with(
-            holder, intake, facts.model, self.started_at_ns, self.snapshot.settings
+            holder, intake, body, self.started_at_ns, self.snapshot.settings
         ):
             return None
         if facts.user is not None:
