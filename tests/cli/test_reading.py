@@ -77,6 +77,16 @@ def test_csv_has_stated_columns_and_no_formulas(run: Run, book: Book) -> None:
     assert row["stream"] == "false"
 
 
+def test_a_report_as_csv_has_no_formulas(run: Run, book: Book) -> None:
+    """A name from outside cannot become a formula in somebody's spreadsheet by way of a sum."""
+    book(entry(user="=HYPERLINK(1)", model="+cmd|' /C calc'!A0"))
+    (row,) = csv.DictReader(io.StringIO(run("report", "--by", "user,model", "-f", "csv").out))
+    assert row["user"] == "'=HYPERLINK(1)"
+    assert row["model"] == "'+cmd|' /C calc'!A0"
+    assert row["calls"] == "1"
+    assert row["cost_usd"] == "0.000001234567"
+
+
 def test_a_name_from_outside_cannot_speak_to_the_terminal(run: Run, book: Book) -> None:
     """Escape sequences, line ends and markup in names are shown, not obeyed."""
     book(entry(user="\x1b[2Jgone\r\n[red]x[/red]\x9b"))

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -127,16 +127,7 @@ def _write_csv(found: Iterable[CallView]) -> None:
     writer = csv.DictWriter(sys.stdout, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for view in found:
-        writer.writerow({name: _cell(value) for name, value in view.to_json().items()})
-
-
-def _cell(value: Any) -> Any:
-    # A spreadsheet takes such a text for a formula; names come from outside.
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return value
+        writer.writerow({name: _words.cell(value) for name, value in view.to_json().items()})
 
 
 def _write_table(found: Iterator[CallView], limit: int) -> None:

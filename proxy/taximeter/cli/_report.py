@@ -88,7 +88,8 @@ def _write_csv(names: list[str], rows: list[ReportRow]) -> None:
     writer.writerow([*names, *figures])
     for row in rows:
         plain = row.to_json()
-        writer.writerow([*(row.key[name] for name in names), *(plain[name] for name in figures)])
+        cells = (*(row.key[name] for name in names), *(plain[name] for name in figures))
+        writer.writerow(map(_words.cell, cells))
 
 
 FIGURES = (

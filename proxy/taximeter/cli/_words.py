@@ -1,7 +1,7 @@
 """Figures and names as a person reads them. Unknown is a word of its own, never 0.
 
 Names of users, models and errors come from outside: what a terminal would take for a command
-of its own is shown as `?`.
+of its own is shown as `?`, and what a spreadsheet would take for a formula gets a `'`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,16 @@ def plain(text: object) -> str:
     if text is None or text == "":
         return UNKNOWN
     return "".join(c if c.isprintable() else "?" for c in str(text))
+
+
+def cell(value: object) -> object:
+    """Give a name or a figure as it may stand in a CSV file."""
+    # A spreadsheet takes such a text for a formula.
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value
 
 
 def money(pico: int | None) -> str:
