@@ -100,6 +100,7 @@ def test_a_key_that_has_turned_up_can_be_revoked_as_it_is(run: Run) -> None:
         (("--budget-usd", "five"), "--budget-usd: give US dollars"),
         (("--budget-usd", "-1"), "--budget-usd: give US dollars"),
         (("--budget-usd", "nan"), "--budget-usd: give US dollars"),
+        (("--budget-usd", "1e999999999"), "--budget-usd: give US dollars"),
         (("--budget-usd", "1e99"), "--budget-usd: give US dollars"),
         (("--budget-usd", "0.0000000000001"), "--budget-usd: give US dollars"),
         (("--budget-usd", "1", "--budget-tokens", "1"), "give one of them"),

@@ -94,6 +94,18 @@ def test_spend_without_prices_is_unknown(run: Run, scenario: Path) -> None:
         (("full: refuse", "full: drop"), ("server.full: must be 'queue' or 'refuse'",)),
         (("settle_seconds: 5", "settle_seconds: 60"), ("settle_seconds must be below seconds",)),
         (("calls_per_second: 0.5", "calls_per_second: 5000"), ("500,000 is the most",)),
+        (
+            ("calls_per_second: 0.5", "calls_per_second: 1.0e-320"),
+            ("users.paid.calls_per_second: ", "greater than or equal to 0.000001"),
+        ),
+        (
+            ("full: refuse", "first_byte_spread: 1000"),
+            ("server.first_byte_spread: ", "less than or equal to 10"),
+        ),
+        (
+            ("full: refuse", "tokens_per_second: 1.0e-320"),
+            ("server.tokens_per_second: ", "greater than or equal to 0.000001"),
+        ),
         (("count: 4", "count: true"), ("users.paid.count: must be a number, not true or false",)),
         (("tier: paid", "tier: gold"), ("users.paid.tier: there is no", "default, free, paid")),
         (("seconds: 60", "upstream: other"), ("upstream: the configuration has none", "openai")),

@@ -9,7 +9,7 @@ import typer
 
 from taximeter.cli import _words
 from taximeter.cli._errors import CommandError
-from taximeter.cli._options import Config, open_ledger, read_settings
+from taximeter.cli._options import Config, name_of, open_ledger, read_settings
 
 if TYPE_CHECKING:
     from taximeter.ledger import CallView
@@ -43,6 +43,7 @@ def call(
       taximeter call 019ab3c4-7d10-7e21-8f3a-5b6c7d8e9fa0
       taximeter call 019ab3c4-7d10-7e21-8f3a-5b6c7d8e9fa0 --format json
     """
+    name_of(call_id, "ID")
     with open_ledger(read_settings(config)) as ledger:
         view = ledger.call(call_id)
     if view is None:

@@ -13,12 +13,21 @@ import typer
 
 from taximeter.cli import _words
 from taximeter.cli._errors import MISUSED, CommandError
-from taximeter.cli._options import Config, Since, Until, moment_ns, open_ledger, read_settings
+from taximeter.cli._options import (
+    Config,
+    Since,
+    Until,
+    moment_ns,
+    name_of,
+    open_ledger,
+    read_settings,
+)
 
 if TYPE_CHECKING:
     from taximeter.ledger import CallView
 
 LIMIT_OF_TABLES = 50
+LIMIT_MAX = 1_000_000_000
 
 
 class Format(StrEnum):
@@ -67,6 +76,7 @@ def calls(
         int | None,
         typer.Option(
             min=1,
+            max=LIMIT_MAX,
             help=f"At most so many. Default: {LIMIT_OF_TABLES} in a table, else all.",
             show_default=False,
         ),
@@ -95,11 +105,11 @@ def calls(
     wanted = CallFilter(
         since_ns=moment_ns(since, "--since"),
         until_ns=moment_ns(until, "--until"),
-        user=user,
-        team=team,
-        session=session,
-        model=model,
-        upstream=upstream,
+        user=name_of(user, "--user"),
+        team=name_of(team, "--team"),
+        session=name_of(session, "--session"),
+        model=name_of(model, "--model"),
+        upstream=name_of(upstream, "--upstream"),
         outcome=outcome,
         unpriced=unpriced,
         # One more than is shown tells whether there are more.

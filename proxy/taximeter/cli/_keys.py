@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Any
@@ -243,7 +243,7 @@ def _budget(usd: str | None, tokens: int | None, per: Per) -> KeyBudget | None:
     try:
         pico = Decimal(usd) * PICO_PER_USD
         exact = Decimal(0) <= pico <= 10**18 and pico == int(pico)
-    except (InvalidOperation, ValueError, OverflowError):
+    except (ArithmeticError, ValueError):
         exact = False
     if not exact:
         raise CommandError(

@@ -9,7 +9,15 @@ from typing import Annotated
 import typer
 
 from taximeter.cli import _words
-from taximeter.cli._options import Config, Since, Until, moment_ns, open_ledger, read_settings
+from taximeter.cli._options import (
+    Config,
+    Since,
+    Until,
+    moment_ns,
+    name_of,
+    open_ledger,
+    read_settings,
+)
 
 ledger = typer.Typer(
     name="ledger",
@@ -83,7 +91,7 @@ def reprice(
     wanted = CallFilter(
         since_ns=moment_ns(since, "--since"),
         until_ns=moment_ns(until, "--until"),
-        model=model,
+        model=name_of(model, "--model"),
         unpriced=unpriced,
     )
     with open_ledger(settings) as opened, _progress("pricing") as tell:

@@ -57,7 +57,7 @@ def moment_ns(text: str | None, option: str, now_ns: int | None = None) -> int |
     """Read a time: so long ago, or a date with or without a time, UTC unless it says otherwise.
 
     Raises:
-        CommandError: if it is neither.
+        CommandError: if it is neither, or is too late to be counted.
     """
     if text is None:
         return None
@@ -70,6 +70,8 @@ def moment_ns(text: str | None, option: str, now_ns: int | None = None) -> int |
             f"{option}: give a time as 30m, 1h or 7d ago, or as 2026-11-30 or 2026-11-30T14:00",
             MISUSED,
         )
+    if moment > _LAST_NS:
+        raise CommandError(f"{option}: give a date before the year 2262", MISUSED)
     return moment
 
 
@@ -105,6 +107,19 @@ def _date_ns(text: str) -> int | None:
         return None
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
     return max(0, int(moment.timestamp()) * NS_PER_SECOND + moment.microsecond * 1000)
+
+
+def name_of(text: str | None, option: str) -> str | None:
+    """Give a name to look for.
+
+    Raises:
+        CommandError: if it has bytes that are no text: no name in the ledger has.
+    """
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError:
+        raise CommandError(f"{option}: give a name in UTF-8", MISUSED) from None
+    return text
 
 
 def read_settings(config: Path | None, overrides: dict[str, Any] | None = None) -> Settings:

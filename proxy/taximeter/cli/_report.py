@@ -11,7 +11,15 @@ import typer
 
 from taximeter.cli import _words
 from taximeter.cli._errors import MISUSED, CommandError
-from taximeter.cli._options import Config, Since, Until, moment_ns, open_ledger, read_settings
+from taximeter.cli._options import (
+    Config,
+    Since,
+    Until,
+    moment_ns,
+    name_of,
+    open_ledger,
+    read_settings,
+)
 
 if TYPE_CHECKING:
     from taximeter.ledger import ReportRow
@@ -57,6 +65,7 @@ def report(
       taximeter report --by day,model --since 2026-11-01 --format csv
       taximeter report --by model --where user=alice
     """
+    name_of(by, "--by")
     names = [name.strip() for name in by.split(",") if name.strip()]
     only: dict[str, str] = {}
     for pair in where or ():
@@ -64,6 +73,7 @@ def report(
         if not equals:
             raise CommandError("--where: give NAME=VALUE, such as user=alice", MISUSED)
         only[name.strip()] = value
+        name_of(pair, "--where")
     since_ns, until_ns = moment_ns(since, "--since"), moment_ns(until, "--until")
     with open_ledger(read_settings(config)) as ledger:
         try:

@@ -31,6 +31,10 @@ Whole = Annotated[int, BeforeValidator(_number), Field(ge=0, le=1_000_000_000)]
 Positive = Annotated[int, BeforeValidator(_number), Field(ge=1, le=1_000_000)]
 Number = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 Above = Annotated[float, BeforeValidator(_number), Field(gt=0, le=1_000_000, allow_inf_nan=False)]
+Rate = Annotated[float, BeforeValidator(_number), Field(ge=1e-6, le=1_000_000)]
+"""Its inverse is a time that can be counted in nanoseconds."""
+Spread = Annotated[float, BeforeValidator(_number), Field(ge=0, le=10)]
+"""Of a time; an exponent, so that 10 is a factor of millions already."""
 Share = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1, allow_inf_nan=False)]
 Usd = Annotated[Decimal, BeforeValidator(_number), Field(ge=0, le=1_000_000, decimal_places=6)]
 Name = Annotated[str, Field(min_length=1, max_length=100)]
@@ -40,7 +44,7 @@ class Group(Section):
     """Users who are alike. One alone has the group's name; of several, each a number, too."""
 
     count: Annotated[int, BeforeValidator(_number), Field(ge=1, le=USERS_MAX)] = 1
-    calls_per_second: Above
+    calls_per_second: Rate
     """Of each user."""
     input_tokens: Whole = 500
     output_tokens: Positive = 300
@@ -79,8 +83,8 @@ class Server(Section):
     capacity_later: Positive | None = None
     capacity_changes_at: Number = float(1_000_000)
     first_byte_seconds: Above = 0.3
-    first_byte_spread: Number = 0.3
-    tokens_per_second: Above = 100.0
+    first_byte_spread: Spread = 0.3
+    tokens_per_second: Rate = 100.0
     full: Literal["queue", "refuse"] = "queue"
     requests_per_minute: Positive | None = None
     outages: tuple[Outage, ...] = Field((), max_length=100)
