@@ -15,7 +15,7 @@ import pytest
 from taximeter.console import Console, _connections
 from taximeter.console._access import Access, Role
 from taximeter.console._console import ROUTES
-from taximeter.console._metrics import wants_gzip, wants_openmetrics
+from taximeter.console._metrics import Make, wants_gzip, wants_openmetrics
 
 TOKEN = "correct-horse-battery-staple"
 STATE = {"ready": True, "processes": {"relay-0": {"ready": True, "restarts": 3}}}
@@ -41,7 +41,7 @@ class Text:
 
 @asynccontextmanager
 async def running(
-    *, token: str | None = None, text: Text | None = None
+    *, token: str | None = None, text: Make | None = None
 ) -> AsyncIterator[Callable[..., Any]]:
     """Run a console; give a function that asks it."""
     listener = socket.create_server(("127.0.0.1", 0))
@@ -124,6 +124,51 @@ async def test_a_web_page_gets_nothing_by_a_name_that_points_here(host: str) -> 
         assert (await ask("/readyz", Host=host))[2] == b'{"ready": true}'
 
 
+@pytest.mark.parametrize("token", [None, TOKEN])
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"POST /readyz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nExpect: much\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
+        b"GET /\x01 HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\r\n\r\n",
+    ],
+)
+async def test_no_answer_says_what_we_are_made_of(token: str | None, request_bytes: bytes) -> None:
+    """H7: refusals and errors have the headers of every answer, also to what is no request."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    console = Console(lambda: STATE, Text(), token=token)
+    await console.start(listener)
+    try:
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        writer.write(request_bytes)
+        async with asyncio.timeout(5):
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        writer.close()
+        assert b"\r\nserver: taximeter\r\n" in head
+        assert b"\r\nx-content-type-options: nosniff\r\n" in head
+        assert b"aiohttp" not in head
+    finally:
+        await console.stop()
+
+
+async def test_a_fault_of_ours_is_answered_like_all_else() -> None:
+    """H7: a text that cannot be made is a 500 that says nothing of what this is made of."""
+
+    async def fail(openmetrics: bool) -> bytes:
+        raise RuntimeError("canary")
+
+    async with running(text=fail) as ask:
+        status, heard, body = await ask("/metrics")
+        assert (status, heard["Server"]) == (500, "taximeter")
+        assert heard["X-Content-Type-Options"] == "nosniff"
+        assert b"canary" not in body
+
+
 def test_a_digest_is_compared_whatever_is_given() -> None:
     """H6: nothing that is no bearer token is one, and no text raises."""
     access = Access(TOKEN)
@@ -179,6 +224,8 @@ def test_what_is_accepted() -> None:
     """Weights of nought and versions of what was never finished are understood."""
     assert wants_openmetrics(PROMETHEUS_ACCEPT)
     assert not wants_openmetrics("application/openmetrics-text;version=0.0.1")
+    assert not wants_openmetrics("application/openmetrics-text; version=abc")
+    assert not wants_openmetrics("text/plain;version=x, application/openmetrics-text;version=1.0.0")
     assert wants_gzip("br;q=1.0, GZIP;q=0.8")
     assert not wants_gzip("gzip;q=0, br")
     assert not wants_gzip("gzip;q=0.000")

@@ -2,17 +2,21 @@
 
 aiohttp has a deadline between two requests of a connection, and none for the first. Off loopback
 anyone may connect, and what they hold is file handles of the process that starts all others.
+Nor does aiohttp show its own errors to who else looks after answers: those get their headers here.
 """
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from aiohttp import web
 
 CONNECTIONS_MAX = 256
 FIRST_REQUEST_SECONDS_MAX = 10.0
 KEEPALIVE_SECONDS = 75.0
+HEADERS = {"Server": "taximeter", "X-Content-Type-Options": "nosniff"}
+"""Of every answer. A stranger learns no version of what this is made of."""
 
 
 class _Refusal(asyncio.Protocol):
@@ -20,6 +24,18 @@ class _Refusal(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport.close()
+
+
+class _Connection(web.RequestHandler):
+    """A connection, whose errors have the console's headers."""
+
+    __slots__ = ()
+
+    def handle_error(self, *args: Any, **kwargs: Any) -> web.StreamResponse:
+        """Answer what aiohttp has refused before there was a request, or what has failed."""
+        response = super().handle_error(*args, **kwargs)
+        response.headers.update(HEADERS)
+        return response
 
 
 class Connections:
@@ -36,9 +52,14 @@ class Connections:
         if len(self._server.connections) >= CONNECTIONS_MAX:
             self.refused += 1
             return _Refusal()
-        made = self._server()
-        self._silent.add(made)
         loop = asyncio.get_running_loop()
+        made = _Connection(
+            self._server,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type]  # None is none
+            keepalive_timeout=KEEPALIVE_SECONDS,
+        )
+        self._silent.add(made)
         loop.call_later(FIRST_REQUEST_SECONDS_MAX, self._end_if_silent, made)
         return made
 

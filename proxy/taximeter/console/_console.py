@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from aiohttp import web
 
 from taximeter.console._access import Access, Role
-from taximeter.console._connections import KEEPALIVE_SECONDS, Connections
+from taximeter.console._connections import HEADERS, Connections
 from taximeter.console._metrics import Exposition, Make
 
 State = Callable[[], Mapping[str, Any]]
@@ -47,9 +47,8 @@ class Console:
         self.application = web.Application(middlewares=[self._admit])
         for route in ROUTES:
             self.application.router.add_get(route.path, self._handler(route))
-        self._runner = web.AppRunner(
-            self.application, access_log=None, keepalive_timeout=KEEPALIVE_SECONDS
-        )
+        self.application.on_response_prepare.append(_put_headers)
+        self._runner = web.AppRunner(self.application)
         self._connections: Connections | None = None
         self._server: asyncio.Server | None = None
 
@@ -90,10 +89,7 @@ class Console:
         if role is not Role.OPERATOR and wanted is not Role.ANYONE:
             return self._access.refusal()
         request[_ROLE] = role
-        response = await handler(request)
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Server"] = "taximeter"
-        return response
+        return await handler(request)
 
     # -- answers ------------------------------------------------------------------------------
 
@@ -111,6 +107,10 @@ class Console:
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         """Give everything there is for a collector."""
         return await self._exposition.answer(request)
+
+
+async def _put_headers(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(HEADERS)
 
 
 ROUTES = (

@@ -68,7 +68,11 @@ class Exposition:
 
 def wants_openmetrics(accept: str) -> bool:
     """Tell from an `Accept` whether OpenMetrics is wanted."""
-    return choose_encoder(accept)[1].startswith("application/openmetrics-text")
+    try:
+        return choose_encoder(accept)[1].startswith("application/openmetrics-text")
+    except TypeError:
+        # It compares versions as they come, and one is not made of numbers.
+        return False
 
 
 def wants_gzip(accept_encoding: str) -> bool:
