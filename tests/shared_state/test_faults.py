@@ -8,7 +8,8 @@ import random
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ import pytest
 from redis.asyncio import Redis
 
 from taximeter.admission import Admitted, Budget, Limits, Over, Plan, Spent
+from taximeter.shared_state import Scripts
 from tests.relay.bench import Line as UpstreamLine
 from tests.relay.bench import bench
 from tests.relay.test_admission import answer, ask, fetch
@@ -237,6 +239,81 @@ async def test_a_redis_that_has_lost_all_is_told_anew(redis_url: str) -> None:
         assert isinstance(found, Admitted)
         assert not found.taken
         assert each.store.stats.outages == 0
+
+
+@asynccontextmanager
+async def interrupted(redis_url: str, between: Callable[[], Awaitable[None]]) -> AsyncIterator[str]:
+    """Give a URL through which `between` is done when Redis has read one of two steps."""
+    port = urlsplit(redis_url).port
+    done = False
+
+    async def talk(client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        nonlocal done
+        server, to_server = await asyncio.open_connection("127.0.0.1", port)
+        answered = asyncio.Event()
+
+        async def answer() -> None:
+            while data := await server.read(65536):
+                answered.set()
+                to_client.write(data)
+
+        answering = asyncio.create_task(answer())
+        while data := await client.read(65536):
+            if data.count(b"EVALSHA") == 2 and not done:
+                place = data.rindex(b"*", 0, data.rindex(b"EVALSHA"))
+                answered.clear()
+                to_server.write(data[:place])
+                await answered.wait()
+                await between()
+                done, data = True, data[place:]
+            to_server.write(data)
+        to_server.close()
+        await answering
+        to_client.close()
+
+    proxy = await asyncio.start_server(talk, "127.0.0.1")
+    try:
+        at = proxy.sockets[0].getsockname()[1]
+        yield urlsplit(redis_url)._replace(netloc=f"127.0.0.1:{at}").geturl()
+        assert done
+    finally:
+        proxy.close()
+        await proxy.wait_closed()
+
+
+@pytest.mark.parametrize("comes", ["scripts", "room", "memory's end"])
+async def test_a_redis_that_changes_its_mind_passes_no_booking_over(
+    redis_url: str, comes: str
+) -> None:
+    """D10: when Redis can do a batch's later booking and not the earlier, both count in the end."""
+    plan = plan_of(budgets=(Budget(tokens=1000),))
+    async with Redis.from_url(redis_url) as redis:
+
+        async def change() -> None:
+            if comes == "scripts":  # another worker has missed them too
+                for script in Scripts.of().all:
+                    await redis.script_load(script.text)
+            else:
+                await redis.config_set("maxmemory", "0" if comes == "room" else "1")
+
+        try:
+            async with interrupted(redis_url, change) as url, hands(url) as each:
+                calls = [await each.admit(plan, tokens=0) for _ in range(2)]
+                if comes == "scripts":
+                    await redis.script_flush()
+                elif comes == "room":
+                    await redis.config_set("maxmemory", "1")
+                for (need, found), tokens in zip(calls, (100, 50), strict=True):
+                    assert isinstance(found, Admitted)
+                    each.settle(plan, need, found, Spent(tokens=tokens, output_tokens=1))
+                await each.sent()
+                await redis.config_set("maxmemory", "0")
+                await until(lambda: not each.store.stats.is_local)
+                await each.sent()
+                assert await spent_of(redis_url) == 150
+                assert each.store.stats.bookings_lost == 0
+        finally:
+            await redis.config_set("maxmemory", "0")
 
 
 async def test_a_redis_that_refuses_to_write_is_as_good_as_gone(redis_url: str) -> None:

@@ -222,7 +222,11 @@ class Line:
         return answers
 
     async def _pipe(self, client: Redis, steps: Sequence[Step]) -> list[Any]:
-        pipe = client.pipeline(transaction=False)
+        # Between two commands of a pipeline Redis may come by a script, or by room to write. Were a
+        # later booking made and an earlier one not, the earlier, sent again under its lower number,
+        # would be taken for one that was made. So several are made together, or none.
+        bookings = sum(isinstance(step, Settle) and step.booking > 0 for step in steps)
+        pipe = client.pipeline(transaction=bookings > 1)
         for step in steps:
             script, keys, said = self._call(step)
             pipe.evalsha(script.digest, len(keys), *keys, *said)
