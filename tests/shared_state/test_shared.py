@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -14,6 +15,7 @@ from taximeter.admission import (
     Breaker,
     Budget,
     CircuitBreaker,
+    Held,
     Limits,
     MemoryStore,
     Need,
@@ -22,6 +24,7 @@ from taximeter.admission import (
     PurseWatch,
     Spent,
     State,
+    Ticket,
 )
 from taximeter.shared_state import RedisStore, Scripts
 from tests.shared_state.hands import hands, plan_of, policy_of, until, worker
@@ -69,6 +72,45 @@ async def test_a_budget_is_one_for_all_workers(redis_url: str) -> None:
         await other.sent()
         need, found = await one.admit(plan, pico=80)
         assert isinstance(found, Admitted)
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+async def test_a_call_that_moves_keeps_what_it_has(redis_url: str, is_taken: bool) -> None:
+    """O5, O7: between a fallback and the next beat, the others find its reservation and its slots
+    taken; one that is turned back there takes nobody's with it.
+    """
+    own: dict[str, Any] = {"limits": Limits(concurrency=4), "budgets": (Budget(tokens=1000),)}
+    plan, there = plan_of(**own), plan_of(upstream=Limits(concurrency=1), **own)
+    seldom: dict[str, Any] = {"share": 1.0, "beat_seconds": 60.0}
+    async with hands(redis_url, **seldom) as one, hands(redis_url, **seldom) as other:
+        need, found = await one.admit(plan, tokens=400)
+        assert isinstance(found, Admitted)
+        ticket, store = Ticket(there, None, 1, 400, 1, 0), one.store  # type: ignore[arg-type]
+        held = Held(frozenset(slot.key for slot in plan.slots), found.hold)
+        now, wall = time.monotonic_ns(), time.time_ns()
+        moved = store.admit(there, ticket, 400, 0, is_taken, now, wall, held)
+        assert isinstance(moved, Admitted)
+        assert moved.taken is is_taken
+        if is_taken:
+            one.settle(plan, need, found, NOTHING_SENT)
+        else:
+            store.settle(there, ticket, moved.hold, NOTHING_SENT, False, now)
+        await one.sent()
+        async with Redis.from_url(redis_url) as redis:
+            counts = {
+                (key.split(b"\x1f")[0], name[:1]): int(value)
+                async for key in redis.scan_iter("t:*")
+                for name, value in (await redis.hgetall(key)).items()
+                if name[:2] in (b"r:", b"n:")
+            }
+            keys = [key async for key in redis.scan_iter("t:slots*")]
+        assert counts == {(b"t:purse", b"r"): 400, (b"t:slots", b"n"): 1}
+        assert len(keys) == (2 if is_taken else 1)
+        _, over = await other.admit(plan, tokens=601)
+        assert isinstance(over, Over)
+        _, found = await other.admit(there, tokens=600)
+        assert isinstance(found, Admitted)
+        assert found.taken is not is_taken
 
 
 CLOCK = """

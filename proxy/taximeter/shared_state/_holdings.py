@@ -10,7 +10,7 @@ given up, so its keys are stated for a while though nothing of them is held.
 
 from __future__ import annotations
 
-from taximeter.admission import Hold, Plan
+from taximeter.admission import Admitted, Hold, Plan
 from taximeter.admission._window import window_of
 from taximeter.shared_state._steps import (
     AMOUNT_MAX,
@@ -36,6 +36,8 @@ class Holdings:
         """Slots that calls of this worker have."""
         self._reserved: dict[str, int] = {}
         """What calls of this worker have reserved, by window of a purse."""
+        self._untold: set[str] = set()
+        """Keys of which calls took something that Redis, though it is there, was not told of."""
         self._doubted: dict[str, int] = {}
         """Keys in doubt, and how many rounds are still to state them."""
 
@@ -49,6 +51,25 @@ class Holdings:
         for purse, window, amount in hold.parts:
             key = window_key(purse, window.start_ns // _SECOND_NS)
             self._reserved[key] = self._reserved.get(key, 0) + min(amount, AMOUNT_MAX)
+
+    def took_untold(self, plan: Plan, admitted: Admitted) -> None:
+        """A call has this without Redis having been asked: it is to be told before all else."""
+        if admitted.taken:
+            self._untold.update(slot.key for slot in plan.slots)
+        for purse, window, _ in admitted.hold.parts:
+            self._untold.add(window_key(purse, window.start_ns // _SECOND_NS))
+
+    @property
+    def has_untold(self) -> bool:
+        """Whether there is something to tell before the next beat."""
+        return bool(self._untold)
+
+    def untold(self) -> list[Step]:
+        """State the keys that calls took untold. No step may be on its way."""
+        slots = {key: self.in_use.get(key, 0) for key in self._untold if key.startswith(SLOTS)}
+        windows = {key: self._reserved.get(key, 0) for key in self._untold if key not in slots}
+        self._untold.clear()
+        return list(beats(slots, windows))
 
     def gave_back(self, step: Settle) -> None:
         """What a call held is held no longer."""
@@ -76,6 +97,7 @@ class Holdings:
 
     def beats(self) -> list[Step]:
         """State what is held, and of what is in doubt that nothing is."""
+        self._untold.clear()
         slots, windows = dict(self.in_use), dict(self._reserved)
         for key, left in tuple(self._doubted.items()):
             (slots if key.startswith(SLOTS) else windows).setdefault(key, 0)

@@ -134,6 +134,10 @@ class RedisStore:
         if moving is not None:
             decided = self._decide(ask, now_ns, moving.slots)
             assert isinstance(decided, Admitted | Over)
+            if isinstance(decided, Admitted) and not self.stats.is_local:
+                # Before what it had is given back: of either, Redis never knows too little.
+                self._holdings.took_untold(plan, decided)
+                self.wake()
             return decided
         if passing and not self.stats.is_local:
             ask.short = self._tight.may_ask(plan, now_ns)
@@ -235,7 +239,7 @@ class RedisStore:
     @property
     def has_work(self) -> bool:
         """Whether something waits to be sent."""
-        return bool(self._queue)
+        return bool(self._queue) or self._holdings.has_untold
 
     @property
     def asked_ns(self) -> int | None:
@@ -261,7 +265,7 @@ class RedisStore:
 
     def next_steps(self, most: int) -> list[Step]:
         """Give what is to be sent now: each goes to `done` or `down` before there is more."""
-        steps: list[Step] = []
+        steps = self._holdings.untold()
         while self._queue and len(steps) < most:
             step = self._queue.popleft()
             if isinstance(step, Settle):
@@ -302,6 +306,7 @@ class RedisStore:
             self.stats.is_local = True
             self.stats.outages += 1
         self._tight.clear()
+        self._holdings.untold()  # `up` tells all
         for step in sent:
             if isinstance(step, Ask):
                 self._holdings.doubt(step)
