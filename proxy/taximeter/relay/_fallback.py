@@ -3,7 +3,8 @@
 Only while nothing has reached the client, and only with a body that is still whole. The other
 upstream speaks the same dialect (the settings see to that), so the request goes there as it is,
 below that upstream's own base, but for one thing: **no credential crosses**. What the client sent
-for one upstream is taken out, and the other gets its own key, or none.
+for one upstream is taken out, and the other gets its own key, or none. So where virtual keys are
+in use only their holders' calls go elsewhere: nobody else may have a key of ours.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ def rerouted(intake: Intake, upstream: Upstream) -> Intake:
 
 def choices(intake: Intake, upstreams: dict[str, Upstream]) -> Iterator[Upstream]:
     """Go through the upstreams that a call may fall back to, each once, the nearest first."""
+    if not intake.may_fall_back:
+        return
     seen = {intake.upstream.name}
     ahead = list(intake.upstream.settings.fallback)
     while ahead:

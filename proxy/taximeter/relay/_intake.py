@@ -64,6 +64,7 @@ class Intake:
         "is_repeatable",
         "is_text",
         "key_id",
+        "may_fall_back",
         "may_repeat",
         "message",
         "method",
@@ -128,6 +129,8 @@ class Intake:
         self.is_text = self.content_type.lower().startswith("application/json")
         self.holder: VirtualKey | None = None
         self.credential_line = b""
+        self.may_fall_back = False
+        """Whether it may have another upstream's own key."""
         self.target = route.raw_target
         self.key_id = self.tier = ""
         self.user_is_claimed = False
@@ -208,7 +211,8 @@ class Intake:
             self.speaker, self.user_is_claimed = booked_on(key, self.speaker)
             self.key_id = key.id
             self.tier = key.tier or ""
-        if key is not None or (credential is None and may_borrow(keys)):
+        self.may_fall_back = key is not None or may_borrow(keys)
+        if key is not None or (credential is None and self.may_fall_back):
             self.credential_line = upstream.credential_line(route.dialect.name)
         if upstream.is_left_by(route.path, with_key=bool(self.credential_line)):
             raise Refused("path_leaves_base", should_retry=False)

@@ -1,0 +1,79 @@
+"""Whose credential goes where: what crosses to another upstream, and what is hidden in a head."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taximeter.keys import KeyBook, Terms, keys_path
+from tests.relay.bench import Bench, bench, raw_upstream
+from tests.relay.test_admission import HASH_KEY, Scripted, answer, ask, error, fetch, with_standby
+
+UPGRADE = (
+    b"GET /v1/realtime?model=m HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+@pytest.fixture(autouse=True)
+def _own_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAIN_KEY", "sk-main")
+    monkeypatch.setenv("STANDBY_KEY", "sk-standby")
+
+
+@asynccontextmanager
+async def failing(folder: Path, standby: Scripted, **main: Any) -> AsyncIterator[Bench]:
+    """Give a worker whose upstream is always busy, and falls back to one with a key of its own."""
+    busy = Scripted(*[answer(503, error("busy"))] * 9)
+    async with raw_upstream(standby) as (url, _):
+        settings = with_standby(url, api_key_env="MAIN_KEY", **main)
+        settings["others"]["standby"]["api_key_env"] = "STANDBY_KEY"
+        async with bench(folder, busy, **settings) as made:
+            yield made
+
+
+# -- fallbacks -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fields", [(), ("Authorization: Bearer rubbish",), ("x-api-key: sk-of-the-first",)]
+)
+async def test_a_stranger_gets_no_key_of_ours_by_a_fallback(
+    tmp_path: Path, fields: tuple[str, ...]
+) -> None:
+    """H9: with virtual keys in use who has none gets the first upstream's error, as it is."""
+    holder = KeyBook(keys_path(tmp_path), HASH_KEY).create(Terms(user="alice"), 0).credential
+    standby = Scripted()
+    async with failing(tmp_path, standby) as made:
+        status, _, said = await fetch(made, ask(*fields))
+        assert (status, said) == (503, error("busy"))
+        assert standby.heads == []
+        status, _, _ = await fetch(made, ask(f"Authorization: Bearer {holder}"))
+        assert status == 200
+        assert b"Authorization: Bearer sk-standby" in standby.heads[0]
+        assert holder.encode() not in standby.heads[0]
+
+
+@pytest.mark.parametrize("request_", [ask(), UPGRADE])
+async def test_a_stranger_gets_none_where_nothing_answers_either(
+    tmp_path: Path, request_: bytes
+) -> None:
+    """H9: no connection, and calls for another protocol: nothing is lent on these ways."""
+    KeyBook(keys_path(tmp_path), HASH_KEY).create(Terms(user="alice"), 0)
+    standby = Scripted()
+    async with failing(tmp_path, standby, url="http://127.0.0.1:9") as made:
+        status, _, _ = await fetch(made, request_)
+        assert status == 502
+        assert standby.heads == []
+
+
+async def test_a_key_of_ours_is_lent_while_there_are_no_virtual_keys(tmp_path: Path) -> None:
+    """Without any, a call that brings no credential has the standby's, as it has the first's."""
+    standby = Scripted()
+    async with failing(tmp_path, standby) as made:
+        assert (await fetch(made, ask()))[0] == 200
+        assert b"Authorization: Bearer sk-standby" in standby.heads[0]
