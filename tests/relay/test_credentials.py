@@ -77,3 +77,47 @@ async def test_a_key_of_ours_is_lent_while_there_are_no_virtual_keys(tmp_path: P
     async with failing(tmp_path, standby) as made:
         assert (await fetch(made, ask()))[0] == 200
         assert b"Authorization: Bearer sk-standby" in standby.heads[0]
+
+
+SECRETS = (
+    "Authorization: Bearer sk-own",
+    "Cookie: session=sk-own",
+    "ocp-apim-subscription-key: sk-own",
+    "X-Auth-Request-Email: sk-own",
+    "X-Amz-Security-Token: sk-own",
+    "CF-Access-Client-Secret: sk-own",
+    "x-apikey: sk-own",
+    "Sec-WebSocket-Protocol: openai-insecure-api-key.sk-own",
+)
+HARMLESS = (
+    "Accept: application/json",
+    "Idempotency-Key: 5f2a",
+    "OpenAI-Beta: assistants=v2",
+    "anthropic-version: 2023-06-01",
+    "User-Agent: a program",
+)
+
+
+async def test_no_credential_crosses_whatever_it_is_called(tmp_path: Path) -> None:
+    """H9: what is named like a secret is for the first upstream alone; all else goes along."""
+    standby = Scripted()
+    query = "api-key=sk-own&a=b&%61pi_key=sk-own&access_token=sk-own&sig=sk-own&pageToken=next"
+    async with failing(tmp_path, standby) as made:
+        request = ask(*SECRETS, *HARMLESS, path=f"/v1/chat/completions?{query}")
+        assert (await fetch(made, request))[0] == 200
+        (head,) = standby.heads
+        assert b"sk-own" not in head
+        assert head.startswith(b"POST /v1/chat/completions?a=b&pageToken=next HTTP/1.1\r\n")
+        assert head.count(b"Authorization: ") == 1
+        for line in (*HARMLESS, "Content-Type: application/json"):
+            assert f"\r\n{line}\r\n".encode() in head
+
+
+async def test_a_handshake_crosses_without_its_credential(tmp_path: Path) -> None:
+    """The key by which two sides know a handshake is no secret: without it there is none."""
+    standby = Scripted()
+    async with failing(tmp_path, standby, url="http://127.0.0.1:9") as made:
+        await fetch(made, UPGRADE.replace(b"\r\n\r\n", b"\r\napi-key: sk-own\r\n\r\n"))
+        (head,) = standby.heads
+        assert b"Sec-WebSocket-Key: x\r\n" in head
+        assert b"sk-own" not in head

@@ -3,7 +3,8 @@
 Only while nothing has reached the client, and only with a body that is still whole. The other
 upstream speaks the same dialect (the settings see to that), so the request goes there as it is,
 below that upstream's own base, but for one thing: **no credential crosses**. What the client sent
-for one upstream is taken out, and the other gets its own key, or none. So where virtual keys are
+for one upstream is taken out (cookies too, and whatever is named like a credential), and the other
+gets its own key, or none. So where virtual keys are
 in use only their holders' calls go elsewhere: nobody else may have a key of ours.
 """
 
@@ -17,7 +18,7 @@ from msgspec.structs import replace
 
 from taximeter.admission import Stop
 from taximeter.relay._heads import RequestHead
-from taximeter.relay._holder import without_credentials, without_key
+from taximeter.relay._holder import without_secret_parameters, without_secrets
 
 if TYPE_CHECKING:
     from taximeter.relay._intake import Intake
@@ -44,8 +45,8 @@ def rerouted(intake: Intake, upstream: Upstream) -> Intake:
     made.upstream = upstream
     made.route = intake.route._replace(upstream=upstream, raw_target=upstream.target_of(target))
     made.head = RequestHead(intake.message.fields, upstream.field_plan)
-    without_credentials(made.head)
-    made.target = without_key(made.route.raw_target)
+    without_secrets(made.head)
+    made.target = without_secret_parameters(made.route.raw_target)
     made.credential_line = upstream.credential_line(intake.route.dialect.name)
     made.opened = replace(
         intake.opened,

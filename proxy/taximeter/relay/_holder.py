@@ -6,6 +6,8 @@ place where one may stand, and the upstream's own key takes its place.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
@@ -26,6 +28,19 @@ CREDENTIAL_FIELDS = frozenset(
 )
 _SUBPROTOCOLS = b"sec-websocket-protocol"
 _KEY_SUBPROTOCOL = b"openai-insecure-api-key."
+
+_SECRET_NAME = re.compile(
+    rb"auth|cookie|credential|jwt|key$|passw|secret|signature|token|^sig$", re.IGNORECASE
+)
+_NO_SECRETS = frozenset(
+    (
+        b"idempotency-key",
+        b"pagetoken",  # Gemini's lists
+        b"page_token",
+        b"sec-websocket-key",  # no upgrade without it
+    )
+)
+"""Names of fields and parameters, in lower case, that only look like a secret's."""
 
 
 def holder_of(
@@ -108,13 +123,35 @@ def without_credentials(head: RequestHead) -> None:
     head.passed = passed
 
 
+def names_secret(name: bytes) -> bool:
+    """Tell whether a field or parameter may be a credential, by its name, in whatever case."""
+    return _SECRET_NAME.search(name) is not None and name.lower() not in _NO_SECRETS
+
+
+def without_secrets(head: RequestHead) -> None:
+    """Take out whatever may be a credential, known to the relay or not: it goes to a stranger."""
+    without_credentials(head)
+    head.passed = [field for field in head.passed if not names_secret(field[0])]
+
+
 def without_key(target: bytes) -> bytes:
     """Take the parameter `key` out of a target's query; every other byte stays."""
+    return _without_parameters(target, lambda name: name == b"key")
+
+
+def without_secret_parameters(target: bytes) -> bytes:
+    """Take what may be a credential out of a target's query; every other byte stays."""
+    return _without_parameters(target, names_secret)
+
+
+def _without_parameters(target: bytes, is_meant: Callable[[bytes], bool]) -> bytes:
     path, mark, query = target.partition(b"?")
     if not mark:
         return target
     # A name may be percent-encoded, and is the same name then.
-    kept = [part for part in query.split(b"&") if unquote_to_bytes(part.split(b"=")[0]) != b"key"]
+    kept = [
+        part for part in query.split(b"&") if not is_meant(unquote_to_bytes(part.split(b"=")[0]))
+    ]
     return path + (mark + b"&".join(kept) if kept else b"")
 
 
