@@ -12,7 +12,7 @@ import pytest
 
 from taximeter.call import Closed, Fact, Outcome
 from taximeter.keys import KeyBook, Terms, keys_path
-from tests.relay.bench import EVENTS, Bench, Client, Line, bench
+from tests.relay.bench import EVENTS, Bench, Client, Line, bench, raw_upstream, settings_for
 from tests.relay.test_admission import HASH_KEY, SOON, Scripted, answer, ask, error, fetch
 
 ON = {"enabled": True}
@@ -139,6 +139,67 @@ async def test_nobody_gets_another_s_answer(tmp_path: Path, other: str) -> None:
         assert json.loads(second[2])["id"] == "of the other"
         assert last(made).opened.retry_of is None
         assert len(upstream.heads) == 2
+
+
+@pytest.mark.parametrize(
+    "kind", ["api-key", "x-api-key", "ocp-apim-subscription-key", "Cookie", "?api-key"]
+)
+async def test_a_credential_behind_another_tells_holders_apart(tmp_path: Path, kind: str) -> None:
+    """H10: of several the relay cannot know which one counts upstream, so all of them do."""
+    upstream = Scripted(answer(200, {"id": "of alice"}), answer(200, {"id": "of bob"}))
+
+    def by(name: str) -> bytes:
+        if kind.startswith("?"):
+            return ask(KEY, ALICE, path=f"/v1/chat/completions{kind}={name}")
+        return ask(KEY, ALICE, f"{kind}: {name}")
+
+    async with bench(tmp_path, upstream, replay=ON) as made:
+        first, second = await twice(made, by("alice"), by("bob"))
+        assert json.loads(first[2])["id"] == "of alice"
+        assert (second[0], json.loads(second[2])["id"]) == (200, "of bob")
+        assert last(made).opened.retry_of is None
+        again, _ = await twice(made, by("alice"))
+        assert json.loads(again[2])["id"] == "of alice"
+        assert len(upstream.heads) == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "is_another"),
+    [
+        ("OpenAI-Project", True),
+        ("OpenAI-Organization", True),
+        ("anthropic-beta", True),
+        ("Accept", True),
+        ("traceparent", False),
+        ("X-Request-ID", False),
+        ("x-client-request-id", False),
+        ("x-stainless-retry-count", False),
+        ("x-stainless-read-timeout", False),
+        ("X-Forwarded-For", False),
+        ("x-taximeter-tags", False),
+    ],
+)
+async def test_all_that_an_upstream_hears_is_what_is_asked(
+    tmp_path: Path, field: str, is_another: bool
+) -> None:
+    """But for what tells one try from another: that the package counts is no other request."""
+    upstream = Scripted()
+    async with bench(tmp_path, upstream, upstream={"forward_trace": True}, replay=ON) as made:
+        one, other = (ask(KEY, ALICE, f"{field}: {value}") for value in (1, 2))
+        first, second = await twice(made, one, other)
+        assert (first[0], second[0], len(upstream.heads)) == (200, 422 if is_another else 200, 1)
+
+
+async def test_a_key_does_not_move_with_an_upstream_s_name(tmp_path: Path) -> None:
+    """Once the settings point the name elsewhere, the answer of before is not that one's."""
+    before, after = Scripted(answer(200, {"id": "before"})), Scripted(answer(200, {"id": "after"}))
+    async with raw_upstream(after) as (url, _), bench(tmp_path, before, replay=ON) as made:
+        first, _ = await twice(made, ask(KEY, ALICE))
+        made.worker.reload(settings_for(tmp_path, url, {}, replay=ON))
+        second, third = await twice(made, ask(KEY, ALICE))
+        said = [json.loads(each[2])["id"] for each in (first, second, third)]
+        assert said == ["before", "after", "after"]
+        assert len(after.heads) == 1
 
 
 async def test_calls_without_a_credential_share_nothing(tmp_path: Path) -> None:

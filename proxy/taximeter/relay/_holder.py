@@ -134,6 +134,15 @@ def without_secrets(head: RequestHead) -> None:
     head.passed = [field for field in head.passed if not names_secret(field[0])]
 
 
+def secrets_in(head: RequestHead, target: bytes) -> list[bytes]:
+    """Give all that may be a credential in what goes upstream, each behind its name."""
+    found = [b"%b:%b" % (name.lower(), value) for name, value in head.passed if names_secret(name)]
+    for part in target.partition(b"?")[2].split(b"&"):
+        if names_secret(unquote_to_bytes(part.split(b"=")[0])):
+            found.append(part)
+    return sorted(found)
+
+
 def without_key(target: bytes) -> bytes:
     """Take the parameter `key` out of a target's query; every other byte stays."""
     return _without_parameters(target, lambda name: name == b"key")

@@ -4,8 +4,13 @@ With an `Idempotency-Key` of the client's, and where the settings say so (`repla
 come to a whole answer of status 2xx is not made twice: the same key with the same request gets that
 answer again, byte for byte, and nothing is spent. The same key with another request is refused, and
 so is one whose call is still under way; what came to any other end frees the key. Whose key it is
-goes by the credential: nobody can be given another's answer, and a call without a credential gets
-none.
+goes by the virtual key, else by all that may be a credential together, for the relay cannot know
+which of them the upstream heeds: nobody can be given another's answer, and a call without a
+credential gets none. And it is a key at one upstream, at the address it has now.
+
+The same request is one with the same head as it goes upstream, too: a project, a version or a beta
+decides on the answer. Left out is what differs though the same is asked: traces, ids and counts of
+the single try, and how it came here.
 
 What was made again is linked to the call before in any case (`retry_of`), also where only the
 client's count of retries tells that it was.
@@ -13,10 +18,12 @@ client's count of retries tells that it was.
 
 from __future__ import annotations
 
+import re
 import time
 
 from taximeter.call import Closed, Fact, Outcome
 from taximeter.relay._errors import Refused
+from taximeter.relay._holder import names_secret, secrets_in
 from taximeter.relay._keeping import Keeper, KeepingDelivery
 from taximeter.relay._kept_answers import IN_USE, KeptAnswer, Taken
 from taximeter.relay._request import Request
@@ -26,6 +33,14 @@ from taximeter.relay._standing import RELAYING
 
 _now = time.monotonic_ns
 _COMPLETED = Outcome.COMPLETED
+
+_OF_ONE_TRY = re.compile(
+    rb"trace|span|retry|attempt|(?:request|correlation|parent)-id"
+    rb"|^(?:x-b3|x-datadog|x-envoy|x-forwarded)-"
+    rb"|^(?:b3|baggage|cf-ray|date|forwarded|idempotency-key|request-context|via|x-real-ip"
+    rb"|x-request-start|x-stainless-(?:read-)?timeout)$"
+)
+"""Fields, in lower case, that may differ between two tries of the same request."""
 
 
 class Repeating(Retrying):
@@ -40,7 +55,9 @@ class Repeating(Retrying):
         if key is None:
             request.retry_of = worker.seen.find(_asked(request), now)
             return False
-        name = digest_of(_holder(request), request.upstream.name.encode(), key)
+        upstream = request.upstream
+        where = (upstream.name.encode(), upstream.settings.url.encode())
+        name = digest_of(_holder(request), *where, key)
         request.retry_of = worker.seen.find(name, now)
         if worker.kept.is_on and _may_be_kept(request):
             found = worker.kept.claim(name, _digest(request), self.call_id, now)
@@ -107,21 +124,21 @@ def _may_be_kept(request: Request) -> bool:
 
 def _holder(request: Request) -> bytes:
     """Give whose call it is, as far as that can be told by what was not only claimed."""
-    return (request.intake.opened.key_hash or "").encode()
+    intake = request.intake
+    if intake.holder is not None:
+        return intake.key_id.encode()
+    return digest_of(*secrets_in(intake.head, intake.target))
 
 
 def _digest(request: Request) -> bytes:
     """Give a digest of all of a request that decides on its answer."""
-    intake = request.intake
-    noted = intake.head.noted
-    return digest_of(
-        request.message.method,
-        request.message.target,
-        noted.get(b"content-type", b""),
-        noted.get(b"content-encoding", b""),
-        noted.get(b"accept-encoding", b""),
-        request.body or b"",
+    told = [(name.lower(), value) for name, value in request.intake.head.passed]
+    decides = sorted(
+        b"%b:%b" % field
+        for field in told
+        if _OF_ONE_TRY.search(field[0]) is None and not names_secret(field[0])
     )
+    return digest_of(request.message.method, request.message.target, request.body or b"", *decides)
 
 
 def _asked(request: Request) -> bytes:
