@@ -248,6 +248,26 @@ def test_an_edited_body_means_the_same_with_usage_asked(value: object, indent: i
         (400, b'{"error":{"message":"extra fields not permitted: stream options"}}', True),
         (400, b'{"error":{"message":"context length exceeded"}}', False),
         (422, b'{"detail":"extra fields not permitted: temperature"}', False),
+        (400, b'{"errors":{"stream_options":["unknown field"]}}', True),
+        (400, b'stream_options: no such option {"input":', True),
+        (
+            422,
+            b'{"detail":[{"loc":["body","messages"],"msg":"Field required","input":'
+            b'{"stream":true,"stream_options":{"include_usage":true}}}]}',
+            False,
+        ),
+        (
+            422,
+            b'{"detail":[{"msg":"Extra inputs are not permitted","loc":["body","top_p"]}],'
+            b'"body":{"stream":true,"stream_options":{"include_usage":true}}}',
+            False,
+        ),
+        (
+            422,
+            b'{"detail":[{"msg":"Extra inputs are not permitted","loc":["body","stream_options"],'
+            b'"input":{"include_usage":true}}]}',
+            True,
+        ),
         (500, b'{"error":{"message":"stream_options"}}', False),
         (400, b"", False),
     ],

@@ -14,8 +14,18 @@ import pytest
 from taximeter.admission import State
 from taximeter.call import Outcome, Stage
 from taximeter.keys import KeyBook, Terms, keys_path
-from tests.relay.bench import Line, bench
-from tests.relay.test_admission import HASH_KEY, SOON, Scripted, answer, ask, error, fetch, only
+from tests.relay.bench import Line, bench, raw_upstream
+from tests.relay.test_admission import (
+    HASH_KEY,
+    SOON,
+    Scripted,
+    answer,
+    ask,
+    error,
+    fetch,
+    only,
+    with_standby,
+)
 
 SHUT = {"retry": {"attempts_max": 1}, "breaker": {"calls_min": 3, "open_seconds": 30}}
 
@@ -80,6 +90,35 @@ async def test_a_call_asked_anew_without_an_option_of_ours_still_has_its_retries
         status, _, _ = await fetch(made, ask(stream=True))
         assert status == 200
         assert [each.status for each in only(made).attempts] == [400, 503, 200]
+
+
+async def test_only_a_refusal_that_another_attempt_bears_out_is_remembered(
+    tmp_path: Path,
+) -> None:
+    """A client whose request is wrong in other ways costs nobody else the figures of a stream."""
+    wrong = {"error": {"message": "The model `include_usage` does not exist", "type": "t"}}
+    refusal = {"error": {"message": "Unknown parameter: stream_options", "type": "t"}}
+    upstream = Scripted(
+        *[answer(400, wrong)] * 2, answer(), answer(400, refusal), answer(), answer()
+    )
+    async with bench(tmp_path, upstream) as made:
+        status, _, _ = await fetch(made, ask("Authorization: Bearer mallory", stream=True))
+        assert status == 400
+        for _ in range(3):
+            assert (await fetch(made, ask("Authorization: Bearer alice", stream=True)))[0] == 200
+        asked = [b"include_usage" in body for body in upstream.bodies]
+        assert asked == [True, False, True, True, False, False]
+
+
+async def test_what_one_upstream_refuses_is_not_remembered_of_another(tmp_path: Path) -> None:
+    """That the call went well elsewhere says nothing of why the first answered with an error."""
+    refusal = {"error": {"message": "Unknown parameter: stream_options", "type": "t"}}
+    first, standby = Scripted(answer(400, refusal), answer(503, error("busy"))), Scripted()
+    async with raw_upstream(standby) as (url, _):
+        async with bench(tmp_path, first, **with_standby(url)) as made:
+            for _ in range(2):
+                assert (await fetch(made, ask(stream=True)))[0] == 200
+        assert [b"include_usage" in body for body in first.bodies] == [True, False, True]
 
 
 async def test_errors_too_long_to_be_held_open_the_breaker_too(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from taximeter.dialects._json import tree
 from taximeter.dialects._members import Members, Unclear
 
 _STREAM_OPTIONS: Final = "stream_options"
@@ -48,6 +49,9 @@ _NOT_KNOWN: Final = re.compile(
     re.IGNORECASE,
 )
 
+_ECHOES: Final = ("input", "body")
+"""Where validators put what they were sent, and with it what we have put in."""
+
 
 def refuses_usage(status: int, body: bytes) -> bool:
     """Tell whether an error answer says that the option is not known there.
@@ -57,7 +61,28 @@ def refuses_usage(status: int, body: bytes) -> bool:
     """
     if status not in (400, 422):
         return False
-    text = body[: 64 << 10]
+    text = _said(body[: 64 << 10])
     if _OPTION_WORDS.search(text):
         return True
     return bool(_NOT_KNOWN.search(text)) and b"stream" in text
+
+
+def _said(text: bytes) -> bytes:
+    """Give the words of an error's JSON but for the request it echoes; else all of it."""
+    read = tree(text)
+    if read is None:
+        return text
+    words: list[str] = []
+    ahead = [read]
+    while ahead:
+        value = ahead.pop()
+        if isinstance(value, dict):
+            for key, each in value.items():
+                if key not in _ECHOES:
+                    words.append(key)
+                    ahead.append(each)
+        elif isinstance(value, list):
+            ahead += value
+        elif isinstance(value, str):
+            words.append(value)
+    return "\n".join(words).encode("utf-8", "replace")

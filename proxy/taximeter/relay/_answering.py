@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
+from typing import TYPE_CHECKING
 
 from taximeter.call import Fact, Outcome, Stage
 from taximeter.relay._answer import LENGTH, AnswerParser, Head
@@ -20,6 +21,9 @@ from taximeter.relay._summary import HELD_BYTES_MAX
 from taximeter.relay._tap import Subject, Tap
 from taximeter.relay._telling import Telling
 from taximeter.relay._tunnel import Tunnel
+
+if TYPE_CHECKING:
+    from taximeter.relay._upstream import Upstream
 
 REFUSAL_BYTES_MAX = 64 * 1024
 """Length up to which an error answer is held to see what may be done about it."""
@@ -106,6 +110,8 @@ class Answering(Telling):
             self._begin_tunnel(head, parser)
             return
         self._stages[_FIRST_BYTE] = now - (self._leg.connected_ns or now)
+        if self._usage_refuser is not None and head.status < 300:
+            self._note_refuser(self._usage_refuser)
         refuses = self._usage_asked and head.status in (400, 422)
         tells = self._request.intake.wants_summary and self._is_told_in_head(head)
         if self._hear_answer(head, now) and not refuses and not tells:
@@ -274,9 +280,8 @@ class Answering(Telling):
         return self._tap.feed(bytes(collected), self.last_in_ns)
 
     def _try_without_the_option(self, head: Head) -> None:
-        """Ask again as the client did: the upstream does not know `stream_options`."""
-        request = self._request
-        request.upstream.refuses_usage(request.operation.api)
+        """Ask again as the client did: it may be that the upstream knows no `stream_options`."""
+        self._usage_refuser = self._request.upstream
         self._facts.add(Fact.USAGE_REFUSED)
         self._usage_asked = False
         self._collected = None
@@ -284,6 +289,17 @@ class Answering(Telling):
         self._leg.let_go(reusable=self._upstream_full_ns is None)
         self.response_bytes = 0
         self._try_once_more()
+
+    def _note_refuser(self, refuser: Upstream) -> None:
+        """Without the option all is well: have nobody ask this upstream for a while.
+
+        Only now. An error that speaks of the option may be one about what its client sent, and
+        must not cost everybody else the figures.
+        """
+        self._usage_refuser = None
+        request = self._request
+        if request.upstream is refuser:
+            refuser.refuses_usage(request.operation.api)
 
     @abstractmethod
     def _try_once_more(self) -> None:

@@ -79,6 +79,7 @@ class Standing:
         "_upload_done",
         "_upstream_full_ns",
         "_usage_asked",
+        "_usage_refuser",
         "ahead",
         "call_id",
         "client_gone",
@@ -134,6 +135,9 @@ class Standing:
         self._drain_deadline_ns: int | None = None
         self._drained_bytes = 0
         self._closed = self._finishing = self._over = self._usage_asked = False
+        self._usage_refuser: Upstream | None = None
+        """Who has answered the option of ours with an error, as long as that may be for another
+        reason: until it answers well without."""
         self._upload_done = True
         self._stages: dict[Stage, int] = {}
         self._facts: set[Fact] = set()
