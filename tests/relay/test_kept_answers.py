@@ -62,6 +62,17 @@ def test_an_answer_is_kept_for_its_time_and_no_longer() -> None:
     assert kept.events == {"kept": 1, "replayed": 1, "expired": 1}
 
 
+def test_a_shorter_window_holds_for_what_is_kept_already() -> None:
+    """A reload that shortens it lets nothing be given later than it says, old or new."""
+    kept = book(window_seconds=3600)
+    keep(kept, "old")
+    kept.apply(Replay(enabled=True, window_seconds=60))
+    keep(kept, "new", now_ns=10 * SECOND_NS)
+    assert isinstance(kept.claim(b"new", b"r", "in time", 70 * SECOND_NS - 1), KeptAnswer)
+    assert isinstance(kept.claim(b"old", b"r", "too late", 70 * SECOND_NS - 1), Claim)
+    assert isinstance(kept.claim(b"new", b"r", "too late", 70 * SECOND_NS), Claim)
+
+
 def test_at_a_bound_the_oldest_goes() -> None:
     """By number, and by bytes of all together; each is counted."""
     kept = book(answers_max=2)

@@ -42,7 +42,8 @@ class KeptAnswer(msgspec.Struct):
     """Whether its body went with a stated length."""
     body: bytes
     trailers: bytes
-    until_ns: int = 0
+    kept_ns: int = 0
+    """Since when it is kept."""
 
     @property
     def size(self) -> int:
@@ -173,7 +174,7 @@ class KeptAnswers:
         if not limits.enabled or self.bytes_taken + answer.size > limits.bytes_max:
             self.events["no_room"] += 1
             return
-        answer.until_ns = now_ns + int(limits.window_seconds * 1e9)
+        answer.kept_ns = now_ns
         self._kept[claim.key] = answer
         self.bytes_taken += answer.size
         self.events["kept"] += 1
@@ -185,10 +186,11 @@ class KeptAnswers:
             claim.taken_bytes = 0
 
     def tick(self, now_ns: int) -> None:
-        """Let go of answers whose window is over."""
+        """Let go of answers whose window is over, by the window that holds now."""
+        window_ns = int(self._limits.window_seconds * 1e9)
         while self._kept:
             key = next(iter(self._kept))
-            if self._kept[key].until_ns > now_ns:
+            if self._kept[key].kept_ns + window_ns > now_ns:
                 return
             self.bytes_taken -= self._kept.pop(key).size
             self.events["expired"] += 1
