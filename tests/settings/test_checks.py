@@ -67,6 +67,36 @@ def test_no_value_is_ever_repeated_in_an_error(text: str, tmp_path: Path) -> Non
     assert CANARY not in told
 
 
+KEYED = "upstreams: {openai: {api_key_env: THE_REAL_KEY}}"
+
+
+@pytest.mark.parametrize(
+    ("held", "key"),
+    [("sk-real", "sk-real"), (" sk-real\r\n", "sk-real"), ("", None), (" \n", None)],
+)
+def test_an_upstream_s_key_is_read_without_the_space_around_it(
+    read: Read, monkeypatch: pytest.MonkeyPatch, held: str, key: str | None
+) -> None:
+    """A file's last line end, put into the variable with its key, is no part of it."""
+    monkeypatch.setenv("THE_REAL_KEY", held)
+    assert read(KEYED).upstreams["openai"].read_api_key() == key
+
+
+@pytest.mark.parametrize(
+    "held",
+    ["canary\r\nX-Injected: 1", "canary\nx", "canary\tx", "canary\x7f", "canaré", "\udcffcanary"],
+)
+def test_an_upstream_s_key_that_cannot_be_sent_is_refused(
+    refuse: Refuse, monkeypatch: pytest.MonkeyPatch, held: str
+) -> None:
+    """H9: it would become lines of a head, or another key; the error does not say it."""
+    monkeypatch.setenv("THE_REAL_KEY", held)
+    assert refuse(KEYED) == (
+        "t.yaml:1: upstreams.openai.api_key_env: names a variable that holds no key: "
+        "a key is printable ASCII in one line"
+    )
+
+
 def test_a_key_in_the_file_is_answered_with_where_it_belongs(refuse: Refuse) -> None:
     """A secret in the file is refused with the way to do it instead."""
     assert refuse("upstreams: {openai: {api_key: x}}") == (

@@ -233,7 +233,7 @@ class Upstream:
         """Give the header field that carries the upstream's own key, for callers without one."""
         if self.api_key is None:
             return b""
-        key = self.api_key.encode("ascii", "ignore")
+        key = self.api_key.encode("ascii")
         match dialect:
             case "anthropic":
                 return b"x-api-key: %b\r\n" % key

@@ -52,6 +52,22 @@ class Timeouts(Section):
     )
 
 
+def _key_in(variable: str) -> str:
+    return os.environ.get(variable, "").strip()
+
+
+def _holds_key(variable: str) -> str:
+    """Look at the key that a variable holds, if it is set: it becomes a line of a head.
+
+    Raises:
+        ValueError: if it cannot be sent as it is. Of the key it says nothing.
+    """
+    key = _key_in(variable)
+    if not (key.isascii() and key.isprintable()):
+        raise ValueError("names a variable that holds no key: a key is printable ASCII in one line")
+    return variable
+
+
 class Upstream(Section):
     """One API that calls are passed on to."""
 
@@ -73,11 +89,14 @@ class Upstream(Section):
             "Not given, it is told from the URL, else from the dialect."
         ),
     )
-    api_key_env: Annotated[str, AfterValidator(_values.variable_name)] | None = Field(
+    api_key_env: (
+        Annotated[str, AfterValidator(_values.variable_name), AfterValidator(_holds_key)] | None
+    ) = Field(
         None,
         description=(
             "Name of the environment variable that holds the upstream's key, for callers that "
-            "bring none. The key itself has no place in the file."
+            "bring none. Space around the key is taken off; one that cannot stand in a header is "
+            "refused. The key itself has no place in the file."
         ),
     )
     client_gone: Literal["cancel", "drain"] = Field(
@@ -129,7 +148,7 @@ class Upstream(Section):
 
     def read_api_key(self) -> str | None:
         """Read the upstream's key from the environment. It is kept nowhere: never show it."""
-        return os.environ.get(self.api_key_env) or None if self.api_key_env else None
+        return _key_in(self.api_key_env) or None if self.api_key_env else None
 
     @field_validator("url", mode="before")
     @classmethod
