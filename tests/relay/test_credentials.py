@@ -121,3 +121,78 @@ async def test_a_handshake_crosses_without_its_credential(tmp_path: Path) -> Non
         (head,) = standby.heads
         assert b"Sec-WebSocket-Key: x\r\n" in head
         assert b"sk-own" not in head
+
+
+# -- virtual keys in odd places --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ("Authorization:", "Authorization: Bearer {}"),
+        ("Authorization: Bearer\t{}",),
+        ("Authorization: bearer \t {}",),
+        (
+            "Sec-WebSocket-Protocol: realtime",
+            "Sec-WebSocket-Protocol: openai-insecure-api-key.{}",
+        ),
+    ],
+)
+async def test_a_virtual_key_is_known_in_every_line_and_spelling(
+    tmp_path: Path, fields: tuple[str, ...]
+) -> None:
+    """H9: an empty line in front, a tab, a second line: it is still the key, and ends here."""
+    key = KeyBook(keys_path(tmp_path), HASH_KEY).create(Terms(user="alice"), 0).credential
+    upstream = Scripted()
+    async with bench(tmp_path, upstream, upstream={"api_key_env": "MAIN_KEY"}) as made:
+        status, _, _ = await fetch(made, ask(*(each.format(key) for each in fields)))
+        assert status == 200
+        assert key.encode() not in upstream.heads[0]
+        assert b"Bearer sk-main" in upstream.heads[0]
+        assert made.opened[0].user == "alice"
+
+
+@pytest.mark.parametrize(
+    ("fields", "query"),
+    [
+        (("Authorization: Basic Og==, Bearer {}",), ""),
+        (("x-api-key: , {}",), ""),
+        (("Cookie: a={}",), ""),
+        (("Cookie: a={}", "Authorization: Bearer {}"), ""),
+        (("ocp-apim-subscription-key: x{}", "api-key: {}"), ""),
+        ((), "?api-key={}"),
+        (("Authorization: Bearer {}",), "?api-key={}"),
+        ((), "?a=%74m-{}"),
+    ],
+)
+async def test_a_virtual_key_that_would_go_upstream_is_refused(
+    tmp_path: Path, fields: tuple[str, ...], query: str
+) -> None:
+    """H9: where none is looked for it is not taken out; so the request does not go at all."""
+    key = KeyBook(keys_path(tmp_path), HASH_KEY).create(Terms(user="alice"), 0).credential
+    if "%74m-" in query:
+        query = query.format(key.removeprefix("tm-"))
+    upstream = Scripted()
+    async with bench(tmp_path, upstream, upstream={"api_key_env": "MAIN_KEY"}) as made:
+        lines = [each.format(key) for each in fields]
+        path = f"/v1/chat/completions{query.format(key)}"
+        client = await made.client()
+        for _ in range(2):  # a head that has been seen before is refused again
+            await client.say(ask(*lines, path=path))
+            status, told, body = await client.answer()
+            assert (status, told[b"x-should-retry"]) == (400, [b"false"])
+            assert b'"key_misplaced"' in body
+            assert key.encode() not in body
+        assert upstream.heads == []
+
+
+async def test_words_like_a_key_s_are_none(tmp_path: Path) -> None:
+    """The mark alone is no key, and without virtual keys nothing is looked for at all."""
+    like = "tm-k7f3m9q2xw" + "9" * 38
+    upstream = Scripted()
+    async with bench(tmp_path / "none", upstream) as made:
+        assert (await fetch(made, ask(f"Cookie: a={like}")))[0] == 200
+    KeyBook(keys_path(tmp_path), HASH_KEY).create(Terms(user="alice"), 0)
+    async with bench(tmp_path, upstream) as made:
+        assert (await fetch(made, ask("User-Agent: atm-9000", "Cookie: a=tm-k7f3m9q2xw")))[0] == 200
+        assert (await fetch(made, ask(f"Cookie: a={like}")))[0] == 400

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from taximeter.keys._book import Created, KeyBook
 from taximeter.keys._errors import KeysError, TermsError
-from taximeter.keys._form import MARK, SCANNER_PATTERN
+from taximeter.keys._form import MARK, SCANNER_PATTERN, holds_key
 from taximeter.keys._model import KeyBudget, Terms, VirtualKey, Whom
 from taximeter.keys._secret import hash_key_of
 from taximeter.keys._store import KeyStore, keys_path
@@ -34,5 +34,6 @@ __all__ = [
     "VirtualKey",
     "Whom",
     "hash_key_of",
+    "holds_key",
     "keys_path",
 ]

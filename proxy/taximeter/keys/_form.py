@@ -58,6 +58,11 @@ def id_of(credential: bytes) -> str | None:
     return form[1].decode("ascii")
 
 
+def holds_key(text: bytes) -> bool:
+    """Tell whether something of a key's form stands in a text, wherever."""
+    return _FORM.search(text) is not None
+
+
 def digest_of(credential: bytes, hash_key: bytes) -> bytes:
     """Give the keyed hash by which a key is known."""
     return hashlib.blake2b(

@@ -43,6 +43,7 @@ OUR_ERRORS: Final = {
     "invalid_key": CLIENT,
     "key_not_allowed": CLIENT,
     "model_unclear": CLIENT,
+    "key_misplaced": CLIENT,
     "upstream_key_missing": OURS,
     "client_write_timeout": CLIENT,
     "upstream_unreachable": UPSTREAM,

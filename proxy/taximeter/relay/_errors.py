@@ -114,6 +114,12 @@ PROBLEMS: dict[str, Problem] = {
         'for certain. Name it once, as "model", in plain JSON (or in a form, where the endpoint '
         "takes one), not compressed and not longer than relay.body_buffer_bytes_max.",
     ),
+    "key_misplaced": Problem(
+        400,
+        Fault.CLIENT,
+        "A virtual key stands where none is looked for, and would go upstream. "
+        "Send it as a key of the API is sent, and nowhere else.",
+    ),
     "upstream_key_missing": Problem(
         503,
         Fault.OURS,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 from taximeter.dialects import models_named
-from taximeter.keys import Holder, KeyStore, VirtualKey
+from taximeter.keys import Holder, KeyStore, VirtualKey, holds_key
 from taximeter.keys import Refused as NotValid
 from taximeter.relay._errors import Refused
 from taximeter.relay._heads import RequestHead
@@ -101,6 +101,18 @@ def _wrong_model(holder: VirtualKey, intake: Intake, body: bytes | None) -> Refu
 def may_borrow(keys: KeyStore | None) -> bool:
     """Tell whether a request without a credential may go with the upstream's own key."""
     return keys is None or not keys.in_use
+
+
+def refuse_misplaced(keys: KeyStore | None, head: RequestHead, target: bytes) -> None:
+    """Refuse what still holds a virtual key, where they are in use, and so must not go upstream.
+
+    Raises:
+        Refused: if a key's form stands in a field's value, or in the target, decoded once.
+    """
+    if may_borrow(keys):
+        return
+    if holds_key(unquote_to_bytes(target)) or any(holds_key(value) for _, value in head.passed):
+        raise Refused("key_misplaced", should_retry=False)
 
 
 def without_credentials(head: RequestHead) -> None:

@@ -133,11 +133,11 @@ def _credentials(head: RequestHead, query: str) -> list[bytes]:
     """Give all credentials of a request, the one that servers heed first in front."""
     found = []
     for wanted in (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"):
-        if not head.noted.get(wanted):
+        if wanted not in head.noted:
             continue
         for name, value in head.passed:
             if name.lower() == wanted and value:
-                scheme, _, token = value.partition(b" ")
+                scheme, _, token = value.replace(b"\t", b" ").partition(b" ")
                 found.append(token.strip() if scheme.lower() == b"bearer" else value)
     if "=" in query:
         found += [
@@ -145,10 +145,14 @@ def _credentials(head: RequestHead, query: str) -> list[bytes]:
             for name_, value in parse_qsl(query[:BAGGAGE_BYTES_MAX])
             if name_ == "key"
         ]
-    for token in head.noted.get(b"sec-websocket-protocol", b"").split(b","):
-        token = token.strip()
-        if token.startswith(b"openai-insecure-api-key."):
-            found.append(token.removeprefix(b"openai-insecure-api-key."))
+    if b"sec-websocket-protocol" in head.noted:
+        for name, value in head.passed:
+            if name.lower() == b"sec-websocket-protocol":
+                found += [
+                    token.strip().removeprefix(b"openai-insecure-api-key.")
+                    for token in value.split(b",")
+                    if token.strip().startswith(b"openai-insecure-api-key.")
+                ]
     return found
 
 

@@ -20,6 +20,7 @@ from taximeter.relay._holder import (
     booked_on,
     holder_of,
     may_borrow,
+    refuse_misplaced,
     without_credentials,
     without_key,
 )
@@ -211,6 +212,7 @@ class Intake:
             self.speaker, self.user_is_claimed = booked_on(key, self.speaker)
             self.key_id = key.id
             self.tier = key.tier or ""
+        refuse_misplaced(keys, head, self.target)
         self.may_fall_back = key is not None or may_borrow(keys)
         if key is not None or (credential is None and self.may_fall_back):
             self.credential_line = upstream.credential_line(route.dialect.name)
