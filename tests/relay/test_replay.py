@@ -190,6 +190,18 @@ async def test_all_that_an_upstream_hears_is_what_is_asked(
         assert (first[0], second[0], len(upstream.heads)) == (200, 422 if is_another else 200, 1)
 
 
+async def test_the_order_of_fields_is_no_other_request(tmp_path: Path) -> None:
+    """But that of two with one name is: which of them counts is the upstream's to say."""
+    upstream = Scripted()
+    a, b, other = "OpenAI-Beta: a", "OpenAI-Beta: b", "Accept: application/json"
+    async with bench(tmp_path, upstream, replay=ON) as made:
+        await twice(made, ask(KEY, ALICE, a, b, other))
+        same, swapped = await twice(
+            made, ask(KEY, other, a, b, ALICE), ask(KEY, ALICE, b, a, other)
+        )
+        assert (same[0], swapped[0], len(upstream.heads)) == (200, 422, 1)
+
+
 async def test_a_key_does_not_move_with_an_upstream_s_name(tmp_path: Path) -> None:
     """Once the settings point the name elsewhere, the answer of before is not that one's."""
     before, after = Scripted(answer(200, {"id": "before"})), Scripted(answer(200, {"id": "after"}))

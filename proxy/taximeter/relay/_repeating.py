@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 import time
+from operator import itemgetter
 
 from taximeter.call import Closed, Fact, Outcome
 from taximeter.relay._errors import Refused
@@ -133,11 +134,13 @@ def _holder(request: Request) -> bytes:
 def _digest(request: Request) -> bytes:
     """Give a digest of all of a request that decides on its answer."""
     told = [(name.lower(), value) for name, value in request.intake.head.passed]
-    decides = sorted(
-        b"%b:%b" % field
+    told.sort(key=itemgetter(0))  # the order of other names decides on nothing
+    decides = [
+        part
         for field in told
         if _OF_ONE_TRY.search(field[0]) is None and not names_secret(field[0])
-    )
+        for part in field
+    ]
     return digest_of(request.message.method, request.message.target, request.body or b"", *decides)
 
 
