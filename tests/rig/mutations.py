@@ -224,7 +224,7 @@ MUTATIONS = (
         "a kept answer for whoever has the key",
         "H10",
         "relay._repeating",
-        '    return (request.intake.opened.key_hash or "").encode()\n',
+        "    return digest_of(*secrets_in(intake.head, intake.target))\n",
         '    return b""\n',
         "tests/relay/test_replay.py::test_nobody_gets_another_s_answer"
         "[Authorization: Bearer sk-bob]",
