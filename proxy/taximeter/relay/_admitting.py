@@ -11,8 +11,10 @@ import time
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from taximeter.admission import Go, Reason, Refuse, Request, Spent, Ticket, Tier
-from taximeter.call import Closed, Fact, Outcome, Stage
+from taximeter.call import Closed, Fact, Outcome, Stage, Usage, UsageSource
 from taximeter.counting import tokens_from_bytes
 from taximeter.relay._answering import Answering
 from taximeter.relay._errors import Refused
@@ -221,9 +223,10 @@ class Admitting(Answering):
 
     def _money_of(self, record: Closed, ticket: Ticket) -> int | None:
         prices = self._request.snapshot.prices
-        if prices is None or not ticket.plan.priced or record.usage is None:
+        if prices is None or not ticket.plan.priced:
             return None
-        return prices.cost(record)
+        usage = usage_so_far(record)
+        return None if usage is None else prices.cost(record, usage)
 
     def _give_back(self) -> None:
         if self._retry_timer is not None:
@@ -264,11 +267,28 @@ class Admitting(Answering):
 _UNKNOWN = Spent()
 
 
+def usage_so_far(record: Closed) -> Usage | None:
+    """Give what was stated of a call's usage, and of one that broke off no less than came. Pure.
+
+    A first event's `output_tokens: 1` says nothing of what came after it. The recorder books the
+    larger of the two as well, by its count of the text; here it is by the rule of last resort.
+    """
+    usage = record.usage
+    if usage is None or record.usage_source is not UsageSource.PARTIAL:
+        return usage
+    inputs, outputs = usage.input_tokens, usage.output_tokens
+    if inputs is None and record.text_bytes_in is not None:
+        inputs = tokens_from_bytes(record.text_bytes_in)
+    if record.text_bytes_out is not None:
+        outputs = max(outputs or 0, tokens_from_bytes(record.text_bytes_out))
+    return replace(usage, input_tokens=inputs, output_tokens=outputs)
+
+
 def spent_by(record: Closed, pico: int | None) -> Spent:
     """Say what a call came to, as far as it is known at its end. Pure."""
     if not any(attempt.sent_ns is not None for attempt in record.attempts):
         return Spent(tokens=0, pico=0, sent=False)
-    usage = record.usage
+    usage = usage_so_far(record)
     if usage is None and (record.attempts[-1].status or 0) >= 400:
         return Spent(tokens=0, pico=0)  # an error answer from its first line on costs nothing
     inputs = usage.input_tokens if usage is not None else None

@@ -69,9 +69,9 @@ class Money:
         )
         return None if price.cost_pico is None else -(-price.cost_pico // MANY_TOKENS)
 
-    def cost(self, record: Closed) -> int | None:
-        """Give what a call cost, as the ledger will have it; None if that is not known."""
-        return self._prices.price_of(record, record.usage).cost_pico
+    def cost(self, record: Closed, usage: Usage | None) -> int | None:
+        """Give what a call with that usage costs, as the ledger will have it; None if unknown."""
+        return self._prices.price_of(record, usage).cost_pico
 
 
 def counts_money(settings: Settings, keys: KeyStore | None) -> bool:

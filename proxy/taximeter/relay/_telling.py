@@ -42,7 +42,7 @@ class Telling(Asking):
             return
         pico = 0 if is_replay else None
         if prices is not None and not is_replay and is_cost_known(record):
-            pico = prices.cost(record)
+            pico = prices.cost(record, record.usage)
         if tap is None:
             self._told += summary_fields(record, pico)
         elif not tap.is_stream:

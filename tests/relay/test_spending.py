@@ -1,0 +1,100 @@
+"""What a call comes to in its budgets, as the relay tells it, and what it reserves there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from taximeter.call import Attempt, Closed, Fact, Opened, Outcome, Usage, UsageSource
+from taximeter.relay._admitting import spent_by, usage_so_far
+from tests.relay.bench import EVENTS, Bench, Line, bench
+from tests.relay.test_admission import ask, only
+
+PRICES = [
+    {"provider": "anthropic", "model": "m", "input_usd_per_million": 1, "output_usd_per_million": 2}
+]
+EVENTS_SAID = 400
+
+
+def booked(made: Bench) -> list[tuple[int, int]]:
+    """Give what is spent and what is reserved in each budget."""
+    book = made.worker.admission.admission.store.book
+    return [(each.spent, each.reserved) for each in book.snapshot()]
+
+
+def event(kind: str, **said: Any) -> bytes:
+    """Give an event of Anthropic's, in a chunk of its own."""
+    text = f"event: {kind}\ndata: {json.dumps({'type': kind, **said})}\n\n".encode()
+    return b"%x\r\n%b\r\n" % (len(text), text)
+
+
+# -- an answer that broke off ----------------------------------------------------------------
+
+
+async def cut_short(line: Line) -> None:
+    """Say a stream's first event, with its figures, and much text; never its end."""
+    usage = {"input_tokens": 20, "output_tokens": 1}
+    await line.request()
+    message = {"id": "m1", "role": "assistant", "model": "m", "content": [], "usage": usage}
+    said = EVENTS + event("message_start", message=message)
+    delta = {"type": "text_delta", "text": "some ten words of text"}
+    said += event("content_block_delta", index=0, delta=delta) * EVENTS_SAID
+    await line.say(said)
+    await line.take()
+
+
+@pytest.mark.parametrize("counted", ["tokens", "money"])
+async def test_o5_a_stream_that_its_client_cut_is_booked_by_what_came(
+    tmp_path: Path, counted: str
+) -> None:
+    """O5: a first event's `output_tokens: 1` settles no call that was delivered much text."""
+    budget = {"tokens": 10**6} if counted == "tokens" else {"usd": 1}
+    tiers = {"default": {"budget": {**budget, "per": "month"}}}
+    upstream = {"dialect": "anthropic", "provider": "anthropic"}
+    async with bench(tmp_path, cut_short, upstream=upstream, tiers=tiers, prices=PRICES) as made:
+        made.worker.snapshot.prices_on_demand.ask()
+        await made.until(lambda: made.worker.snapshot.prices_found is not None)
+        client = await made.client()
+        await client.say(ask(path="/openai/v1/messages", max_tokens=8000, stream=True))
+        got = b""
+        while got.count(b"text_delta") < EVENTS_SAID:
+            got += await client.reader.read(65536)
+        client.leave()
+        await made.until(lambda: bool(made.closed))
+        await made.at_rest()
+        closed = only(made)
+        assert closed.usage is not None
+        assert (closed.usage_source, closed.usage.output_tokens) == (UsageSource.PARTIAL, 1)
+        output = -(-(closed.text_bytes_out or 0) // 4)
+        assert output >= EVENTS_SAID
+        spent = 20 + output if counted == "tokens" else (20 + 2 * output) * 10**6
+        assert booked(made) == [(spent, 0)]
+
+
+@pytest.mark.parametrize(
+    ("stated", "delivered_bytes", "output"),
+    [(1, 400, 100), (900, 400, 900), (None, 400, 100), (7, None, 7)],
+)
+def test_o5_the_larger_of_what_was_stated_and_what_came_is_taken(
+    stated: int | None, delivered_bytes: int | None, output: int
+) -> None:
+    """O5: of an answer that broke off; a figure for the whole answer stands as it is."""
+    record = Closed(
+        opened=Opened(call_id="c", started_at_ns=0),
+        outcome=Outcome.CANCELLED,
+        attempts=[Attempt(number=1, upstream="a", started_ns=0, sent_ns=1, status=200)],
+        usage=Usage(input_tokens=20, output_tokens=stated),
+        usage_source=UsageSource.PARTIAL,
+        text_bytes_in=80,
+        text_bytes_out=delivered_bytes,
+        facts=[Fact.COUNT_PENDING],
+    )
+    assert usage_so_far(record) == Usage(input_tokens=20, output_tokens=output)
+    spent = spent_by(record, None)
+    assert (spent.tokens, spent.output_tokens) == (20 + output, output)
+    whole = replace(record, usage_source=UsageSource.REPORTED)
+    assert usage_so_far(whole) == record.usage
