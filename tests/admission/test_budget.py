@@ -238,6 +238,31 @@ def test_accounts_whose_windows_are_over_are_forgotten() -> None:
     assert len(book) == 0
 
 
+def test_names_of_calls_that_came_to_nothing_do_not_fill_the_table() -> None:
+    """An account with nothing spent, reserved or carried is forgotten within its window."""
+    book = Book(accounts_max=3)
+    for key in ("a", "b"):
+        hold = book.reserve([purse(100, key)], 0, 60, 0, NOON)
+        assert isinstance(hold, Hold)
+        book.settle(hold, None, 0)
+    book.load("c", "purse", "day", NOON, 5)
+    assert book.sweep(0, NOON) == 2
+    assert book.keys() == ["c"]
+    assert isinstance(book.reserve([purse(100, "d")], 0, 60, 0, NOON), Hold)
+    assert book.overflowed == 0
+
+
+def test_o5_an_account_is_kept_for_a_call_that_has_reserved_nothing() -> None:
+    """O5: what a call without a price comes to is booked where the next call looks."""
+    book = Book()
+    hold = book.reserve([purse(100)], 0, None, 0, NOON)
+    assert isinstance(hold, Hold)
+    assert book.sweep(0, NOON) == 0
+    book.settle(hold, None, 100)
+    assert isinstance(book.reserve([purse(100)], 0, 1, 0, NOON), Over)
+    assert book.sweep(0, NOON) == 0
+
+
 def test_o5_a_start_finds_what_the_ledger_says_each_purse_has_spent() -> None:
     """O5: sums by user, team and key are added up for each budget that stands over them."""
     policy = Policy(

@@ -39,6 +39,19 @@ class Window:
     reserved: int = 0
     carried: int = 0
     """Part of `spent`: what was so before this book began."""
+    holds: int = 0
+    """Calls under way with a reservation in it, be that of nothing: they will be booked here."""
+
+    def hold(self, amount: int) -> None:
+        """Reserve a call's worst case."""
+        self.reserved += amount
+        self.holds += 1
+
+    def settle(self, reserved: int, spent: int) -> None:
+        """Give a call's reservation back, and book what it spent."""
+        self.reserved -= reserved
+        self.spent += spent
+        self.holds -= 1
 
 
 @dataclass(slots=True)
@@ -140,7 +153,7 @@ class Book:
                 soft_over = (*soft_over, purse.name)
             parts.append((purse, window, amount))
         for _, window, amount in parts:
-            window.reserved += amount
+            window.hold(amount)
         return Hold(parts, soft_over)
 
     def put_by(self, hold: Hold) -> None:
@@ -157,9 +170,8 @@ class Book:
         """Give a reservation back and book what was spent; None books what was reserved."""
         parts, hold.parts = hold.parts, []
         for purse, window, amount in parts:
-            window.reserved -= amount
             true = tokens if purse.of_tokens else pico
-            window.spent += amount if true is None else true
+            window.settle(amount, amount if true is None else true)
 
     def hear(self, purse: Purse, start_ns: int, spent: int) -> Window:
         """Take in what a purse has spent in all, where that is kept elsewhere.
@@ -243,12 +255,19 @@ class Book:
         return self._windows.around(per, wall_ns)[1] - wall_ns
 
     def sweep(self, now_ns: int, wall_ns: int) -> int:
-        """Forget accounts whose every window is over and settled; give how many that were."""
+        """Forget accounts that hold nothing by now; give how many that were.
+
+        Such are those with nobody's call under way whose every window is over, or has nothing
+        spent in it: names of calls that came to nothing must not fill the table for a month.
+        """
         wall_ns = self._wall.believe(wall_ns, now_ns)
         gone = []
         for key, account in self._accounts.items():
             start_ns, _ = self._windows.around(account.per, wall_ns)
-            if all(not each.reserved and each.start_ns < start_ns for each in account.windows):
+            if all(
+                not each.holds and (each.start_ns < start_ns or not (each.spent or each.carried))
+                for each in account.windows
+            ):
                 gone.append(key)
         for key in gone:
             del self._accounts[key]

@@ -180,8 +180,7 @@ class RedisStore:
             key = window_key(purse, window.start_ns // SECOND_NS)
             booked = reserved if true is None else true
             windows.append((key, min(reserved, AMOUNT_MAX), min(booked, AMOUNT_MAX)))
-            window.reserved -= reserved  # whoever let it go: `book`, or this process' share
-            window.spent += booked
+            window.settle(reserved, booked)  # whoever let it go: `book`, or this process' share
         hold.parts = []
         rates: list[tuple[str, int, int, int]] = []
         slots: list[str] = []
@@ -374,7 +373,7 @@ class RedisStore:
         parts = []
         for purse, start, spent in zip(ask.plan.purses, starts, spents, strict=False):
             window, amount = self._hear(purse, start, spent), ask.amount(purse) or 0
-            window.reserved += amount
+            window.hold(amount)
             parts.append((purse, window, amount))
         hold = Hold(parts, tuple(ask.plan.purses[each - 1].name for each in soft))
         self._holdings.reserved(hold)
