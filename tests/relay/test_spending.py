@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from taximeter.call import Attempt, Closed, Fact, Opened, Outcome, Usage, UsageSource
 from taximeter.relay._admitting import spent_by, usage_so_far
 from tests.relay.bench import EVENTS, Bench, Line, bench
-from tests.relay.test_admission import ask, only
+from tests.relay.test_admission import Scripted, answer, ask, fetch, only
 
 PRICES = [
     {"provider": "anthropic", "model": "m", "input_usd_per_million": 1, "output_usd_per_million": 2}
@@ -98,3 +98,34 @@ def test_o5_the_larger_of_what_was_stated_and_what_came_is_taken(
     assert (spent.tokens, spent.output_tokens) == (20 + output, output)
     whole = replace(record, usage_source=UsageSource.REPORTED)
     assert usage_so_far(whole) == record.usage
+
+
+# -- an answer that is fetched ---------------------------------------------------------------
+
+
+async def test_o5_an_answer_that_is_fetched_spends_nothing_again(tmp_path: Path) -> None:
+    """O5: a background run is booked when it is made, by what it reserved, and by no poll."""
+    run = {"id": "resp_1", "object": "response", "model": "m"}
+    done = {**run, "status": "completed", "usage": {"input_tokens": 100, "output_tokens": 900}}
+    upstream = Scripted(
+        answer(200, {**run, "status": "queued", "usage": None}), *[answer(200, done)] * 3
+    )
+    tiers = {"default": {"budget": [{"tokens": 5000, "per": "month"}, {"usd": 1, "per": "month"}]}}
+    prices = [{**PRICES[0], "provider": "openai"}]
+    async with bench(tmp_path, upstream, tiers=tiers, prices=prices) as made:
+        made.worker.snapshot.prices_on_demand.ask()
+        await made.until(lambda: made.worker.snapshot.prices_found is not None)
+        asked = ask(path="/v1/responses", input="hi", background=True, max_output_tokens=900)
+        await fetch(made, asked)
+        await made.at_rest()
+        booked_at_once = booked(made)
+        assert [reserved for _, reserved in booked_at_once] == [0, 0]
+        assert booked_at_once[0][0] > 900
+        assert booked_at_once[1][0] > 2 * 900 * 10**6
+        for _ in range(3):
+            poll = b"GET /v1/responses/resp_1 HTTP/1.1\r\nHost: a\r\n\r\n"
+            status, _, said = await fetch(made, poll)
+            assert (status, said["usage"]["output_tokens"]) == (200, 900)
+        await made.at_rest()
+        assert [Fact.FETCHED in closed.facts for closed in made.closed] == [False, *[True] * 3]
+        assert booked(made) == booked_at_once

@@ -288,6 +288,8 @@ def spent_by(record: Closed, pico: int | None) -> Spent:
     """Say what a call came to, as far as it is known at its end. Pure."""
     if not any(attempt.sent_ns is not None for attempt in record.attempts):
         return Spent(tokens=0, pico=0, sent=False)
+    if Fact.FETCHED in record.facts:
+        return Spent(tokens=0, pico=0)  # its making was booked, by reservation if it was deferred
     usage = usage_so_far(record)
     if usage is None and (record.attempts[-1].status or 0) >= 400:
         return Spent(tokens=0, pico=0)  # an error answer from its first line on costs nothing
