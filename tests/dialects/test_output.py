@@ -49,7 +49,19 @@ def limit(
         (CHAT, {"max_tokens": 7}, 7, 1),
         (CHAT, {"max_completion_tokens": 9, "max_tokens": 7, "n": 3}, 9, 3),
         (CHAT, {"max_completion_tokens": None, "max_tokens": 7}, 7, 1),
-        (CHAT, {"max_completion_tokens": -1, "max_tokens": 7}, 7, 1),
+        (CHAT, {"max_completion_tokens": 7, "max_tokens": 9}, 9, 1),
+        (CHAT, {"max_completion_tokens": -1, "max_tokens": 7}, None, 1),
+        (CHAT, {"max_completion_tokens": [9], "max_tokens": 7}, None, 1),
+        (CHAT, {"max_completion_tokens": "9", "max_tokens": 7}, 9, 1),
+        (CHAT, {"max_tokens": 7, "n_predict": 9}, 9, 1),
+        (CHAT, {"max_tokens": 7, "n_predict": -1}, None, 1),
+        (CHAT, {"max_tokens": 7, "n_predict": None}, 7, 1),
+        (CHAT, {"max_tokens": 7, "num_predict": 9}, 9, 1),
+        (CHAT, {"max_tokens": 7, "max_output_tokens": 9}, 9, 1),
+        (CHAT, {"n_predict": 9}, None, 1),
+        (CHAT, {"max_tokens": 7, "n": 100.0}, 7, 100),
+        (CHAT, {"max_tokens": 7, "n": "100"}, 7, 100),
+        (CHAT, {"max_tokens": 7, "n": "many"}, None, 1),
         (CHAT, {"max_output_tokens": 7, "max_tokens_to_sample": 7}, None, 1),
         (CHAT, {"tools": [{"max_tokens": 7}]}, None, 1),
         (CHAT, {"max_tokens": 7, "best_of": 4, "prompt": ["a", "b"]}, 7, 1),
@@ -60,13 +72,18 @@ def limit(
         (COMPLETIONS, {"prompt": [[1, 2, 3], [4]]}, None, 2),
         (COMPLETIONS, {"prompt": []}, None, 1),
         (COMPLETIONS, {"max_completion_tokens": 7}, None, 1),
+        (COMPLETIONS, {"max_tokens": 7, "n_predict": 9, "best_of": "4"}, 9, 4),
         (RESPONSES, {"max_output_tokens": 7, "n": 3}, 7, 1),
         (RESPONSES, {"max_tokens": 7}, None, 1),
+        (RESPONSES, {"max_output_tokens": 7, "max_tokens": 9}, 9, 1),
         (MESSAGES, {"max_tokens": 7, "n": 3}, 7, 1),
+        (MESSAGES, {"max_tokens": 7, "max_tokens_to_sample": 9}, 9, 1),
         ("/v1/complete", {"max_tokens_to_sample": 7}, 7, 1),
         (GEMINI, {"generationConfig": {"maxOutputTokens": 7, "candidateCount": 2}}, 7, 2),
         (GEMINI, {"generation_config": {"max_output_tokens": 7, "candidate_count": 2}}, 7, 2),
         (GEMINI, {"generationConfig": {"max_output_tokens": 7}}, 7, 1),
+        (GEMINI, {"generationConfig": {"maxOutputTokens": 7, "max_output_tokens": 9}}, 9, 1),
+        (GEMINI, {"generationConfig": {"maxOutputTokens": "7", "candidateCount": 2.0}}, 7, 2),
         (GEMINI, {"generationConfig": [], "max_tokens": 7}, None, 1),
         (INTERACTIONS, {"generation_config": {"max_output_tokens": 7}}, 7, 1),
         (OLLAMA, {"options": {"num_predict": 7}, "max_tokens": 9}, 7, 1),
@@ -78,13 +95,30 @@ def limit(
 def test_what_a_request_asks_for(
     path: str, body: dict[str, object], tokens: int | None, answers: int
 ) -> None:
-    """The most tokens of one answer, by each family's own word, and how many answers."""
+    """The most tokens of one answer, by each family's own word, and how many answers.
+
+    Which of several words a server reads is its own affair: the largest number counts, and none
+    does if one of them cannot be read.
+    """
     facts = read(FAMILIES[path], path, body)
     assert (facts.output_tokens_max, facts.answers) == (tokens, answers)
 
 
 @pytest.mark.parametrize(
-    "value", [b"0", b"-5", b"7.5", b"7.0", b"7e1", b'"7"', b"true", b"null", b"[7]", b"9" * 40]
+    "value",
+    [
+        b"0",
+        b"-5",
+        b"7.5",
+        b"7e999999",
+        b"7e-9",
+        b'"7.5"',
+        b'"-7"',
+        b"true",
+        b"null",
+        b"[7]",
+        b"9" * 40,
+    ],
 )
 def test_what_is_no_number_of_tokens_is_none(value: bytes) -> None:
     """Missing is not 0: only a whole number from 1 on is a number of tokens, or of answers."""
@@ -101,9 +135,24 @@ def test_what_is_no_number_of_tokens_is_none(value: bytes) -> None:
         assert facts.model is not None, "one field's fault loses no other"
 
 
+@pytest.mark.parametrize("value", [b"7", b"7.0", b"0.7e1", b'"7"', b'" 7 "', b'"007"'])
+def test_a_number_is_read_however_it_is_written(value: bytes) -> None:
+    """What lenient servers take for a whole number is one here, too."""
+    for path, body in (
+        (CHAT, b'{"max_tokens":%b,"n":%b}'),
+        (COMPLETIONS, b'{"max_tokens":%b,"best_of":%b}'),
+        (GEMINI, b'{"generationConfig":{"maxOutputTokens":%b,"candidateCount":%b}}'),
+    ):
+        facts = read(FAMILIES[path], path, body % (value, value))
+        assert (facts.output_tokens_max, facts.answers) == (7, 7)
+
+
+_FIELDS = "max_tokens max_completion_tokens max_output_tokens n_predict n best_of".split()
+
+
 @given(
     st.dictionaries(
-        st.sampled_from("max_tokens max_completion_tokens max_output_tokens n best_of".split()),
+        st.sampled_from(_FIELDS),
         st.integers(-3, 2**70) | st.none() | st.text(max_size=3) | st.booleans() | st.floats(0, 9),
     ),
     st.sampled_from([CHAT, COMPLETIONS, RESPONSES, MESSAGES]),

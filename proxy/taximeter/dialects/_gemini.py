@@ -19,7 +19,7 @@ from taximeter.dialects._errors import gemini_error
 from taximeter.dialects._gemini_message import read_gemini_answer
 from taximeter.dialects._gemini_stream import GeminiArrayReader, GeminiSseReader
 from taximeter.dialects._media import is_event_stream, is_json
-from taximeter.dialects._output import stated
+from taximeter.dialects._output import most
 from taximeter.dialects._requests import read_json_request
 from taximeter.dialects._text_others import gemini_countable
 
@@ -69,13 +69,16 @@ class Gemini(Dialect):
         own = (_json.read(_decoder, body) if whole else None) or _NOTHING
         text = bytes(own.generation_config or own.snake_config)
         config = (_json.read(_config_decoder, text) if text else None) or _NO_CONFIG
+        counts = (config.candidate_count, config.snake_count)
+        answers = most(counts) if any(map(_json.is_set, counts)) else 1
+        output = most((config.max_output_tokens, config.snake_tokens))
         return msgspec.structs.replace(
             facts,
             model=model,
             stream=operation.stream or facts.stream,
             service_tier=facts.service_tier or _json.word(own.service_tier),
-            output_tokens_max=stated(config.max_output_tokens) or stated(config.snake_tokens),
-            answers=stated(config.candidate_count) or stated(config.snake_count) or 1,
+            output_tokens_max=None if answers is None else output,
+            answers=answers or 1,
         )
 
     def limit_output(self, operation: Operation, body: bytes, tokens_max: int) -> bytes | None:

@@ -7,11 +7,13 @@ table cannot be held to a limit by its body; whoever must hold it refuses it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import Final
 
 import msgspec
 
+from taximeter.dialects import _json
 from taximeter.dialects._contract import Operation
 from taximeter.dialects._members import Members, Unclear
 from taximeter.dialects._usage import COUNT_MAX, count
@@ -72,9 +74,32 @@ def positive(value: object) -> int | None:
 
 
 def stated(raw: msgspec.Raw) -> int | None:
-    """Give the same of a raw field."""
-    digits = bytes(raw)
+    """Give the same of a raw field, be it written as 7, 7.0 or "7": many servers read them all."""
+    digits: str | bytes = bytes(raw)
+    if not digits.isdigit():
+        value = _json.tree(raw)
+        if isinstance(value, Decimal):
+            whole = 1 <= value <= COUNT_MAX and value == value.to_integral_value()
+            return int(value) if whole else None
+        digits = value.strip() if isinstance(value, str) and value.isascii() else ""
     return positive(int(digits)) if digits.isdigit() and len(digits) <= _DIGITS_MAX else None
+
+
+def most(own: Iterable[msgspec.Raw], others: Iterable[msgspec.Raw] = ()) -> int | None:
+    """Give the largest number of several fields, for nobody knows which of them a server reads.
+
+    None where none of its endpoint's `own` is there, or any of all is there and cannot be read.
+    `others` are read by few servers: none stands for a limit, but may be the larger number.
+    """
+    found = [stated(raw) for raw in own if _json.is_set(raw)]
+    if not found:
+        return None
+    known: list[int] = []
+    for number in (*found, *(stated(raw) for raw in others if _json.is_set(raw))):
+        if number is None:
+            return None
+        known.append(number)
+    return max(known)
 
 
 def makes_no_output(operation: Operation, body: bytes) -> bool:

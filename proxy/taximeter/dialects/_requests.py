@@ -18,7 +18,7 @@ import msgspec
 
 from taximeter.dialects import _json, _scan
 from taximeter.dialects._contract import Operation, RequestFacts
-from taximeter.dialects._output import stated
+from taximeter.dialects._output import most
 from taximeter.dialects._usage import COUNT_MAX, count
 
 PARTS_MAX: Final = 64
@@ -43,6 +43,8 @@ class _Request(msgspec.Struct):
     max_tokens: msgspec.Raw = _json.ABSENT
     max_output_tokens: msgspec.Raw = _json.ABSENT
     max_tokens_to_sample: msgspec.Raw = _json.ABSENT
+    n_predict: msgspec.Raw = _json.ABSENT
+    num_predict: msgspec.Raw = _json.ABSENT
     n: msgspec.Raw = _json.ABSENT
     best_of: msgspec.Raw = _json.ABSENT
     prompt: msgspec.Raw = _json.ABSENT
@@ -70,6 +72,10 @@ class _Usual(msgspec.Struct):
     max_tokens: _Limit | None = None
     max_output_tokens: _Limit | None = None
     n: _Limit | None = None
+    # Rare, and a limit to some servers: who says so is read the patient way.
+    max_tokens_to_sample: None = None
+    n_predict: None = None
+    num_predict: None = None
 
 
 _decoder: Final = msgspec.json.Decoder(_Request)
@@ -84,7 +90,16 @@ _OUTPUT_TOKENS_MAX: Final = {
     "responses": ("max_output_tokens",),
     "messages": ("max_tokens",),
 }
-"""The fields that limit an endpoint's output; the first that states a number wins."""
+"""The fields that limit an endpoint's output."""
+_LIMITS: Final = (
+    "max_completion_tokens",
+    "max_tokens",
+    "max_output_tokens",
+    "max_tokens_to_sample",
+    "n_predict",
+    "num_predict",
+)
+"""The fields that limit output on any server: which of several it reads is its own affair."""
 _N: Final = frozenset({"chat_completions", "completions"})
 """Endpoints that may be asked for several answers at once."""
 
@@ -103,13 +118,20 @@ def read_json_request(operation: Operation, body: bytes, whole: bool) -> Request
         return read_patiently(operation, body, whole)
     if user is None and request.metadata:
         user = _json.name(_json.mapping(_json.tree(request.metadata)).get("user_id"))
+    completion, tokens, written = (
+        request.max_completion_tokens,
+        request.max_tokens,
+        request.max_output_tokens,
+    )
+    if (completion and tokens) or (written and (completion or tokens)):
+        return read_patiently(operation, body, whole)
     output, answers = None, 1
     if api == "chat_completions":
-        output, answers = request.max_completion_tokens or request.max_tokens, request.n or 1
+        output, answers = completion or tokens, request.n or 1
     elif api == "messages":
-        output = request.max_tokens
+        output = tokens
     elif api == "responses":
-        output = request.max_output_tokens
+        output = written
     options, tier = request.stream_options, request.service_tier
     stream = request.stream is True
     asks = options is not None and options.include_usage is True
@@ -140,6 +162,7 @@ def read_patiently(operation: Operation, body: bytes, whole: bool) -> RequestFac
         user = _json.name(_json.mapping(_json.tree(request.metadata)).get("user_id"))
     may_ask = stream and not asks and operation.api in _ASKED_FOR_USAGE
     speech = _json.tree(request.input) if operation.api == "speech" else None
+    answers = _answers(operation, request)
     return RequestFacts(
         model=_json.name(request.model),
         stream=stream,
@@ -150,8 +173,8 @@ def read_patiently(operation: Operation, body: bytes, whole: bool) -> RequestFac
         batch=operation.api == "batches",
         input_characters=len(speech) if isinstance(speech, str) else None,
         images=_images(operation, _json.tree(request.n)),
-        output_tokens_max=_output_tokens_max(operation, request),
-        answers=_answers(operation, request),
+        output_tokens_max=None if answers is None else _output_tokens_max(operation, request),
+        answers=answers or 1,
     )
 
 
@@ -200,18 +223,23 @@ def _images(operation: Operation, number: object) -> int | None:
 
 
 def _output_tokens_max(operation: Operation, request: _Request) -> int | None:
-    for field in _OUTPUT_TOKENS_MAX.get(operation.api, ()):
-        if (found := stated(getattr(request, field))) is not None:
-            return found
-    return None
+    own = _OUTPUT_TOKENS_MAX.get(operation.api, ())
+    others = (getattr(request, field) for field in _LIMITS if field not in own)
+    return most((getattr(request, field) for field in own), others)
 
 
-def _answers(operation: Operation, request: _Request) -> int:
-    """Give how many answers are asked for: of completions, `n` or `best_of` for each prompt."""
-    each = (stated(request.n) or 1) if operation.api in _N else 1
-    if operation.api != "completions":
+def _answers(operation: Operation, request: _Request) -> int | None:
+    """Give how many answers are asked for: of completions, `n` or `best_of` for each prompt.
+
+    None if that cannot be read: then nobody knows how much output is asked for.
+    """
+    if operation.api not in _N:
+        return 1
+    of_prompts = operation.api == "completions"
+    fields = (request.n, request.best_of) if of_prompts else (request.n,)
+    each = most(fields) if any(map(_json.is_set, fields)) else 1
+    if each is None or not of_prompts:
         return each
-    each = max(each, stated(request.best_of) or 1)
     prompt = bytes(request.prompt)
     prompts = _json.sequence(_json.tree(prompt)) if prompt.startswith(b"[") else []
     if not prompts or isinstance(prompts[0], int):  # one prompt, as its text or its tokens
