@@ -110,7 +110,7 @@ def test_a_fallback_is_told_by_where_from_where_to_and_what_came_of_it(meter: Me
 
 def test_the_words_are_those_of_admission() -> None:
     """Every reason that admission refuses for is known here, and has somebody whose doing it is."""
-    by_form = {"output_tokens_unlimited"}
+    by_form = {"input_tokens_unknown", "output_tokens_unlimited"}
     assert {str(reason) for reason in Reason} == ADMISSION_REFUSALS - by_form
     assert OUR_ERRORS.keys() >= ADMISSION_REFUSALS >= THROTTLES
     assert frozenset(ROOMLESS) <= ADMISSION_REFUSALS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from taximeter.admission import MemoryStore
 from taximeter.call import Attempt, Closed, Fact, Opened, Outcome, Usage, UsageSource
 from taximeter.relay._admitting import spent_by, usage_so_far
 from tests.relay.bench import EVENTS, Bench, Line, bench
@@ -22,8 +24,9 @@ EVENTS_SAID = 400
 
 def booked(made: Bench) -> list[tuple[int, int]]:
     """Give what is spent and what is reserved in each budget."""
-    book = made.worker.admission.admission.store.book
-    return [(each.spent, each.reserved) for each in book.snapshot()]
+    store = made.worker.admission.admission.store
+    assert isinstance(store, MemoryStore)
+    return [(each.spent, each.reserved) for each in store.book.snapshot()]
 
 
 def event(kind: str, **said: Any) -> bytes:
@@ -129,3 +132,66 @@ async def test_o5_an_answer_that_is_fetched_spends_nothing_again(tmp_path: Path)
         await made.at_rest()
         assert [Fact.FETCHED in closed.facts for closed in made.closed] == [False, *[True] * 3]
         assert booked(made) == booked_at_once
+
+
+# -- an input whose head says that it is no text ---------------------------------------------
+
+TYPES = [
+    "Content-Type: application/json",
+    "Content-Type: text/plain",
+    "Content-Type: text/json",
+    "Content-Type: application/octet-stream",
+    "Content-Type: image/png",
+    "X-Type: none",
+]
+
+
+def said_as(field: str, body: bytes, path: str = "/v1/chat/completions") -> bytes:
+    """Give a request whose one field of its own is `field`."""
+    head = f"POST {path} HTTP/1.1\r\nHost: a\r\n{field}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def words(count: int) -> bytes:
+    """Give a body with so many words in it."""
+    messages = [{"role": "user", "content": "word " * count}]
+    return json.dumps({"model": "m", "max_tokens": 5, "messages": messages}).encode()
+
+
+@pytest.mark.parametrize("field", TYPES)
+async def test_no_content_type_makes_an_input_unbounded(tmp_path: Path, field: str) -> None:
+    """What takes text is read as text: a type that few servers look at switches nothing off."""
+    async with bench(tmp_path, tiers={"default": {"input_tokens_max": 800}}) as made:
+        got, _, said = await fetch(made, said_as(field, words(4000)))
+        assert (got, said["error"]["code"]) == (400, "input_tokens_exceeded")
+        assert (await fetch(made, said_as(field, words(40))))[0] == 200
+
+
+@pytest.mark.parametrize("field", TYPES)
+async def test_o5_the_input_is_reserved_whatever_its_type(tmp_path: Path, field: str) -> None:
+    """O5: a budget has room for a call's text, or the call is refused."""
+    tiers = {"default": {"budget": {"tokens": 900, "per": "month"}}}
+    async with bench(tmp_path, tiers=tiers) as made:
+        got, _, said = await fetch(made, said_as(field, words(4000)))
+        assert (got, said["error"]["code"]) == (402, "budget_exceeded")
+
+
+async def test_a_coded_body_is_refused_under_a_bound_of_the_input(tmp_path: Path) -> None:
+    """Nobody unpacks it to look: its client is told to send it as it is."""
+    coded = gzip.compress(words(40_000))
+    field = "Content-Type: application/json\r\nContent-Encoding: gzip"
+    async with bench(tmp_path, tiers={"default": {"input_tokens_max": 8000}}) as made:
+        got, _, said = await fetch(made, said_as(field, coded))
+        assert (got, said["error"]["code"]) == (400, "input_tokens_unknown")
+        # What is no text, or costs nothing, is under no such bound.
+        assert (await fetch(made, said_as(field, coded, "/v1/moderations")))[0] == 200
+
+
+async def test_o5_a_coded_body_is_reserved_for_by_its_stated_expansion(tmp_path: Path) -> None:
+    """O5: it is taken for ten times its size."""
+    field = "Content-Type: application/json\r\nContent-Encoding: gzip"
+    coded = bytes(400)
+    for room, status in ((1000, 402), (20_000, 200)):
+        tiers = {"default": {"budget": {"tokens": room, "per": "month"}}}
+        async with bench(tmp_path / str(room), tiers=tiers) as made:
+            assert (await fetch(made, said_as(field, coded)))[0] == status

@@ -27,6 +27,7 @@ OUR_ERRORS: Final = {
     "head_too_large": CLIENT,
     "body_timeout": CLIENT,
     "input_tokens_exceeded": CLIENT,
+    "input_tokens_unknown": CLIENT,
     "output_tokens_exceeded": CLIENT,
     "output_tokens_unlimited": CLIENT,
     "budget_exceeded": CLIENT,
@@ -70,6 +71,7 @@ those under which the recorder books what a dead worker left."""
 THROTTLES: Final = frozenset(
     {
         "input_tokens_exceeded",
+        "input_tokens_unknown",
         "output_tokens_exceeded",
         "output_tokens_unlimited",
         "budget_exceeded",

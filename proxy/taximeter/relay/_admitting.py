@@ -52,7 +52,7 @@ class Admitting(Answering):
                 return
         if intake.may_repeat and self._is_answered_before():
             return
-        if self._goes_straight():
+        if self._goes_straight() or (intake.is_coded and self._hides_its_input()):
             return
         asked, carried = self._asked(), self.worker.carried
         if carried.is_awaited and carried.holds(asked, lambda: self._arrive_late(asked)):
@@ -71,6 +71,14 @@ class Admitting(Answering):
         # What goes straight has not waited, has no budget, and is under no bound on its output.
         self._ticket, self._stages[_QUEUE] = ticket, 0
         self._set_out()
+        return True
+
+    def _hides_its_input(self) -> bool:
+        """Refuse a call whose input is bounded, and coded: it is not unpacked to be looked at."""
+        plan = self._request.intake.plan
+        if plan is None or plan.tier.input_tokens_max is None or not self._tokens()[0]:
+            return False
+        self._refuse(Refused("input_tokens_unknown"))
         return True
 
     def _arrive_late(self, asked: Request) -> None:

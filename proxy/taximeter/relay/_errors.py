@@ -67,6 +67,11 @@ PROBLEMS: dict[str, Problem] = {
     "input_tokens_exceeded": Problem(
         400, Fault.CLIENT, "The request's input is longer than its tier allows (input_tokens_max)."
     ),
+    "input_tokens_unknown": Problem(
+        400,
+        Fault.CLIENT,
+        "The request's input is bounded (input_tokens_max), and it is coded. Send it uncompressed.",
+    ),
     "output_tokens_exceeded": Problem(
         400,
         Fault.CLIENT,

@@ -119,7 +119,10 @@ class Intake:
         self.is_coded = b"content-encoding" in noted
         self.is_chunked = b"transfer-encoding" in noted
         self.has_length = b"content-length" in noted
-        self._is_streamed = noted.get(b"content-type", b"").lower().startswith(_STREAMED_TYPES)
+        # What takes text takes it whatever its type says: servers are known not to look at that.
+        takes_text = route.operation.api in COUNTABLE_APIS
+        content_type = noted.get(b"content-type", b"").lower()
+        self._is_streamed = not takes_text and content_type.startswith(_STREAMED_TYPES)
         self.speaker: Speaker = identify(head, route.query, names, hash_key)
         self.traceparent = noted.get(b"traceparent")
         self.trace_state = parse_tracestate(noted.get(b"tracestate"))
@@ -127,7 +130,8 @@ class Intake:
         self.wait_ns_max = _patience(noted)
         self.wants_summary = noted.get(ASKED, b"").strip() == b"1"
         self.idempotency_key = noted.get(b"idempotency-key") or None
-        self.is_text = self.content_type.lower().startswith("application/json")
+        self.is_text = takes_text or content_type.startswith(b"application/json")
+        """Whether its calls' input is estimated by their bodies' length."""
         self.holder: VirtualKey | None = None
         self.credential_line = b""
         self.may_fall_back = False
