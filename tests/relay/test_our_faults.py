@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib
+from collections import Counter as Tally
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,6 +34,17 @@ PLACES = (
     "taximeter.dialects._openai_stream:OpenAiReader.finish",
     "taximeter.dialects._openai_stream:OpenAiReader.is_dull",
 )
+STEPS = (
+    "taximeter.relay._known:KnownHeads.tick",
+    "taximeter.relay._kept_answers:KeptAnswers.tick",
+    "taximeter.relay._seen_calls:SeenCalls.tick",
+    "taximeter.relay._upstream:Upstream.drop_idle",
+    "taximeter.relay._worker:RelayWorker._let_go_of_retired",
+    "taximeter.relay._worker:look_at_pressure",
+    "taximeter.relay._admission:AdmissionDriver.look",
+    "taximeter.relay._worker:RelayWorker._look_at_keys",
+)
+"""What the clock looks after, beside calls and connections."""
 UNTOLD = {"taximeter.relay._tap:Tap.answer"}
 """Not in the log, but in the row: `tap_failed`."""
 DELTAS = [DELTA] * 6
@@ -64,9 +76,7 @@ async def test_a_bug_in_what_keeps_the_books_costs_no_call(
     """L5: whichever part of it raises, each time, plain answers and streams arrive whole, the next
     call is served on the same connection, each is booked if there is a way, and it is told.
     """
-    module, _, path = place.partition(":")
-    *classes, name = path.split(".")
-    owner = functools.reduce(getattr, classes, importlib.import_module(module))
+    owner, name = _place(place)
     async with bench(tmp_path, answer, upstream={"usage": "observe"}) as made:
         lost = made.worker.books._writer.lost
         assert lost is not None
@@ -124,6 +134,43 @@ async def test_a_bug_in_one_connections_deadline_ends_no_others(
         assert [each for each in caplog.records if "deadline" in each.message]
         broken.leave()
         made.worker.faults = 0
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_bug_in_a_step_of_the_clock_stops_neither_it_nor_another_step(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """L5: whichever step of the clock raises, each time, every other is taken and there is a next
+    tick; each fault is counted, and told once as long as it goes on.
+    """
+    monkeypatch.setattr("taximeter.relay._worker.TICK_SECONDS", 0.02)
+    taken: Tally[str] = Tally()
+    async with bench(tmp_path, answer) as made:
+        for each in STEPS:
+            owner, name = _place(each)
+            monkeypatch.setattr(owner, name, _tallied(taken, each, each == step))
+        await made.until(lambda: all(taken[each] >= 3 for each in STEPS))
+        monkeypatch.undo()
+        told = [each for each in caplog.records if "looked after" in each.message]
+        assert len(told) == 1
+        assert made.worker.faults == taken[step]
+        made.worker.faults = 0
+
+
+def _place(place: str) -> tuple[Any, str]:
+    """Give the owner of what stands there, and its name."""
+    module, _, path = place.partition(":")
+    *classes, name = path.split(".")
+    return functools.reduce(getattr, classes, importlib.import_module(module)), name
+
+
+def _tallied(taken: Tally[str], step: str, fails: bool) -> Callable[..., None]:
+    def tallied(*_: object) -> None:
+        taken[step] += 1
+        if fails:
+            fail()
+
+    return tallied
 
 
 def _tick_but(broken: object, tick: Callable[..., None]) -> Callable[..., None]:

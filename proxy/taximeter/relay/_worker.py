@@ -81,6 +81,8 @@ class RelayWorker:
         self._server: asyncio.Server | None = None
         self.clients: set[ClientSide] = set()
         self._ticker: asyncio.TimerHandle | None = None
+        self._unlooked_after: set[str] = set()
+        """What the last tick could not look after, for a bug of ours."""
         fail_closed = settings.journal.when_full == "fail_closed"
         self._journal_start = JournalStart(
             lambda: _begin_records(settings, worker, hash_key), fail_closed=fail_closed
@@ -191,6 +193,7 @@ class RelayWorker:
     # -- the clock --------------------------------------------------------------------------
 
     def _tick(self) -> None:
+        self._ticker = self.loop.call_later(TICK_SECONDS, self._tick)  # whatever happens below
         now = time.monotonic_ns()
         for exchange in tuple(self.exchanges):
             try:
@@ -210,20 +213,36 @@ class RelayWorker:
             except Exception:
                 self.faults += 1
                 log.exception("A connection's deadline could not be looked after.")
-        self.snapshot.heads.tick(moment)
-        self.kept.tick(now)
-        self.seen.tick(now)
-        idle_since = time.monotonic() - IDLE_SECONDS_MAX
+        self._look_after("What is known of heads", self.snapshot.heads.tick, moment)
+        self._look_after("Kept answers", self.kept.tick, now)
+        self._look_after("Calls seen before", self.seen.tick, now)
+        self._look_after("Idle connections", self._drop_idle)
+        self._look_after("Retired settings", self._let_go_of_retired)
+        self._look_after("This worker's pressure", look_at_pressure, self)
+        self._look_after("Admission", self.admission.look)
+        self._look_after("Virtual keys", self._look_at_keys, now)
+        if not self.books.has_journal:
+            self._look_after(
+                "The journal", self._journal_start.maybe_try, moment, self._begin_recording
+            )
+
+    def _look_after(self, what: str, step: Callable[..., object], *given: object) -> None:
+        """Take one step of the clock: a bug in it keeps no other from being taken."""
+        try:
+            step(*given)
+        except Exception:
+            self.faults += 1
+            if what not in self._unlooked_after:  # told once, not each second that it goes on
+                self._unlooked_after.add(what)
+                log.exception("%s could not be looked after.", what)
+        else:
+            self._unlooked_after.discard(what)
+
+    def _drop_idle(self) -> None:
+        since = time.monotonic() - IDLE_SECONDS_MAX
         for snapshot in self.snapshots:
             for upstream in snapshot.upstreams.values():
-                upstream.drop_idle(idle_since)
-        self._let_go_of_retired()
-        look_at_pressure(self)
-        self.admission.look()
-        self._look_at_keys(now)
-        if not self.books.has_journal:
-            self._journal_start.maybe_try(moment, self._begin_recording)
-        self._ticker = self.loop.call_later(TICK_SECONDS, self._tick)
+                upstream.drop_idle(since)
 
     def _begin_recording(self, begun: Begun) -> None:
         self.hash_key = begun.hash_key
