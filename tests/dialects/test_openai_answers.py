@@ -292,6 +292,20 @@ def test_raw_usage_lets_no_text_pass() -> None:
     }
 
 
+@pytest.mark.parametrize("sign", ["", "-"])
+@pytest.mark.parametrize(
+    "figure", ["1e999999999", "1e-999999999", "0e999999999", "9e9999999999999"]
+)
+def test_a_figure_of_any_exponent_is_read(sign: str, figure: str) -> None:
+    """C3: however large or small a figure is, nothing raises, and the others are read."""
+    usage = f'"prompt_tokens":3,"completion_tokens":2,"cost":{sign}{figure}'
+    facts = read(f'{{"usage":{{{usage}}}}}'.encode(), provider="openrouter")
+    assert facts.usage is not None
+    assert (facts.usage.input_tokens, facts.usage.output_tokens) == (3, 2)
+    assert facts.usage.cost_pico in (None, 0)
+    assert facts.raw_usage is not None
+
+
 def test_raw_usage_is_bounded() -> None:
     """A usage object of more than 4,096 characters is not kept; its figures are."""
     facts = read({**COMPLETION, "usage": {f"k{n}": n for n in range(900)} | {"prompt_tokens": 5}})

@@ -14,6 +14,7 @@ import pytest
 
 from taximeter.call import Outcome
 from taximeter.relay._stream_tap import StreamTap
+from taximeter.relay._tap import Tap
 from tests.relay.bench import EVENTS, OK, Line, bench
 from tests.relay.test_books import DELTA, DONE, chunk
 from tests.relay.test_order import request
@@ -111,6 +112,31 @@ async def test_a_stream_that_bytes_are_held_of_is_broken_off_honestly(
         await made.until(lambda: len(made.closed) == 1)
         assert made.closed[0].outcome is Outcome.INTERRUPTED
         assert made.closed[0].error == "internal_error"
+        made.worker.faults = 0
+
+
+async def test_a_bug_in_what_reads_an_errors_code_costs_no_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """L5, C8: where the code of an error answer cannot be made out, the next attempt is made as its
+    status says, and what the answer was read in is given back.
+    """
+    said = iter((b"HTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\n{}", OK))
+
+    async def recovering(line: Line) -> None:
+        while True:
+            await line.request()
+            await line.say(next(said))
+
+    retry = {"attempts_max": 2, "backoff_seconds_first": 0.01}
+    async with bench(tmp_path, recovering, upstream={"retry": retry}) as made:
+        monkeypatch.setattr(Tap, "answer", fail)
+        client = await made.client()
+        await client.say(request("/v1/chat/completions", stream=False))
+        status, _, body = await client.answer()
+        assert (status, body) == (200, b"{}")
+        assert made.worker.tap_budget.bytes_taken == 0
+        assert [each for each in caplog.records if "fault of ours" in each.message]
         made.worker.faults = 0
 
 

@@ -191,10 +191,14 @@ class Retrying(Admitting):
 
     def _code_of(self, head: Head, body: bytes) -> str | None:
         tap = self._tap_for(head)
-        tap.feed(body, self.last_in_ns)
-        code = tap.answer().error
-        tap.release()
-        return code
+        try:
+            tap.feed(body, self.last_in_ns)
+            return tap.answer().error
+        except Exception as fault:  # a bug here costs no attempt: the status says enough
+            self._log_fault(fault)
+            return None
+        finally:
+            tap.release()
 
 
 def _told_by(head: Head) -> dict[str, str]:
