@@ -158,6 +158,7 @@ _LENGTHS = {
     "words": b"Content-Length: five",
     "empty": b"Content-Length:",
     "2^64 and five": b"Content-Length: 18446744073709551621",
+    "noughts without end": b"Content-Length: " + b"0" * 5000 + b"5",
     "Arabic digit": "Content-Length: \u0665".encode(),
     "superscript": b"Content-Length: \xb2",
     "a semicolon": b"Content-Length: 5;",

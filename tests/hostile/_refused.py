@@ -139,6 +139,7 @@ _LENGTHS = {
     "2^64": b"18446744073709551616",
     "2^128 and five": b"340282366920938463463374607431768211461",
     "twenty nines": b"99999999999999999999",
+    "noughts without end": b"0" * 5000 + b"5",
     "Arabic digit": "\u0665".encode(),
     "fullwidth digit": "\uff15".encode(),
     "superscript": "\u00b2".encode(),

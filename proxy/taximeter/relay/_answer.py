@@ -23,6 +23,7 @@ import msgspec
 from taximeter.call import Word
 from taximeter.relay._chunks import ChunkedBody, MalformedAnswer
 from taximeter.relay._heads import answer_fields
+from taximeter.relay._message import LENGTH_DIGITS_MAX
 
 if TYPE_CHECKING:
     from taximeter.relay._usual_head import UsualStreamHead
@@ -94,6 +95,8 @@ def read_head(status: int, said: bytes) -> Head:
             raise MalformedAnswer("unknown transfer coding")
         framing = CHUNKED
     elif fields.length is not None:
+        if len(fields.length.rstrip()) > LENGTH_DIGITS_MAX:
+            raise MalformedAnswer("a length of too many digits")
         framing, length = LENGTH, int(fields.length)
     persistent = b"close" not in options and (
         # HTTP/1.0 knows no chunks: where an answer of such an upstream ends is its guess.

@@ -11,6 +11,8 @@ from taximeter.relay._errors import Refused
 
 FIELDS_MAX = 256
 """Header fields of a request."""
+LENGTH_DIGITS_MAX = 64
+"""Digits of a body's length, with the noughts in front, of which llhttp takes any number."""
 
 
 class Message:
@@ -75,6 +77,10 @@ class Message:
                 codings += 1
                 if value.lower() != b"chunked" or self.http10 or codings > 1:
                     return Refused("malformed_request", "the transfer coding is not chunked")
+            elif (
+                size == 14 and len(value) > LENGTH_DIGITS_MAX and name.lower() == b"content-length"
+            ):
+                return Refused("malformed_request", "a length of too many digits")
         if self.framing and self.wants_websocket:
             return Refused("malformed_request", "an upgrade with a body")
         if hosts > 1 or (hosts == 0 and not self.http10):
