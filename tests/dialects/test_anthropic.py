@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock, patch
+
 import msgspec
 
 from taximeter.call import Usage
-from taximeter.dialects import AnswerFacts, dialect_for
+from taximeter.dialects import AnswerFacts, _anthropic_message, dialect_for
+from taximeter.dialects._anthropic_message import USAGE_BYTES_MAX, USAGE_MEMBERS_MAX
 from tests.dialects.transcript import JSON, MESSAGES, read_stream, reader_of, sse
 
 START = {
@@ -106,6 +109,36 @@ def test_null_fields_of_a_later_usage_change_nothing() -> None:
     assert seen.answer.usage is not None
     assert seen.answer.usage.input_tokens == 1130
     assert seen.answer.usage.output_tokens == 1
+
+
+def test_a_later_figure_that_is_no_count_changes_nothing() -> None:
+    """What is no count is not stated: the figure before it stays."""
+    seen = read_stream(
+        "anthropic",
+        MESSAGES,
+        stream(START, message_delta(output_tokens=80, input_tokens="?"), STOP),
+    )
+    assert seen.answer.usage == msgspec.structs.replace(FIGURES, reasoning_tokens=None)
+
+
+def test_usage_without_end_is_read_once_and_kept_within_bounds() -> None:
+    """C3, H4: however many usage objects come and however many names stand in them, each costs what
+    it is long, so many are kept, and the figures are read all the same.
+    """
+    reader = reader_of("anthropic", MESSAGES)
+    read = Mock(wraps=_anthropic_message.note_usage)
+    with patch.object(_anthropic_message, "note_usage", read):
+        reader.feed(stream(START))
+        for place in range(300):
+            names = {f"k{place}-{each}": 1 for each in range(50)}
+            reader.feed(stream(message_delta(output_tokens=place, **names)))
+        reader.feed(stream(message_delta(output_tokens=7, note="x" * USAGE_BYTES_MAX), STOP))
+        usage = reader.answer.usage
+    assert usage is not None
+    assert (usage.input_tokens, usage.output_tokens) == (1125, 299)
+    assert reader.answer.final
+    (said,) = (each.args[1] for each in read.call_args_list)
+    assert len(said) <= USAGE_MEMBERS_MAX + 11
 
 
 def test_a_stream_that_breaks_off_has_partial_usage() -> None:

@@ -42,6 +42,33 @@ _decoder: Final = msgspec.json.Decoder(Message)
 _ORDINARY: Final = frozenset({"standard", "global", "not_available"})
 """Values of `speed` and `inference_geo` that leave the price as it is."""
 
+USAGE_BYTES_MAX: Final = 16 << 10
+"""Largest usage object of a stream's event that is looked at; one has some hundred bytes."""
+
+USAGE_MEMBERS_MAX: Final = 64
+"""Members of a stream's usage up to which such are kept as mean nothing here."""
+
+_COUNTS: Final = frozenset(
+    {
+        "input_tokens",
+        "output_tokens",
+        "cache_read_input_tokens",
+        "cache_creation_input_tokens",
+    }
+)
+_OTHERS: Final = frozenset(
+    {
+        "cache_creation",
+        "server_tool_use",
+        "output_tokens_details",
+        "iterations",
+        "service_tier",
+        "speed",
+        "inference_geo",
+    }
+)
+"""What else means something in a usage object."""
+
 
 def read_message(body: bytes) -> Message | None:
     """Read an object, None if `body` is none."""
@@ -143,12 +170,16 @@ _DELTA: Final = Form(b"event: content_block_delta\ndata:", b"}\n\n", NO_LINE_END
 class AnthropicReader(SseReader):
     """Reads a stream of the Messages API."""
 
-    __slots__ = ("_merged",)
+    __slots__ = ("_is_over", "_is_unread", "_merged")
 
     def __init__(self) -> None:
         super().__init__()
         self._merged: dict[str, object] = {}
         """The usage object so far, later fields laid over earlier ones."""
+        self._is_unread = False
+        """Something was laid over since it was last read."""
+        self._is_over = False
+        """The message is over: the usage so far is all of it."""
         self.form = _DELTA
 
     def is_dull(self, data: bytes) -> bool:
@@ -172,24 +203,39 @@ class AnthropicReader(SseReader):
             start = read_message(bytes(message.message))
             if start is not None:
                 note_identity(facts, start)
-                self._lay_over(tree(start.usage))
+                self._lay_over(start.usage)
         elif kind == "message_delta":
-            self._lay_over(tree(message.usage))
+            self._lay_over(message.usage)
             reason = word(mapping(tree(message.delta)).get("stop_reason"))
             facts.finish_reason = reason or facts.finish_reason
-            facts.final = facts.usage is not None and facts.finish_reason is not None
+            self._is_over = facts.finish_reason is not None
         elif kind == "message_stop":
-            self.ended = True
-            facts.final = facts.usage is not None
+            self.ended = self._is_over = True
         elif kind == "error" or is_set(message.error):
             self.ended = True
             facts.error = error_code(tree(message.error)) or UNKNOWN
         return False
 
-    def _lay_over(self, usage: object) -> None:
-        if isinstance(usage, dict):
-            self._merged.update((key, value) for key, value in usage.items() if value is not None)
-            note_usage(self._answer, self._merged)
+    def _lay_over(self, said: msgspec.Raw) -> None:
+        """Lay a usage object over those before: the whole is read when somebody asks for it."""
+        usage = tree(said) if len(bytes(said)) <= USAGE_BYTES_MAX else None
+        merged = self._merged
+        for key, value in mapping(usage).items():
+            if key in _COUNTS:
+                keeps = count(value) is not None
+            else:
+                keeps = key in _OTHERS or key in merged or len(merged) < USAGE_MEMBERS_MAX
+            if keeps and value is not None:
+                merged[key] = value
+                self._is_unread = True
+
+    def _settle(self) -> None:
+        facts = self._answer
+        if self._is_unread:
+            self._is_unread = False
+            note_usage(facts, self._merged)
+        if self._is_over:
+            facts.final = facts.usage is not None
 
     def _read_large_event(self, head: bytes, tail: bytes) -> None:
         """A large event here is a delta or a block of text: none of them carries usage."""
