@@ -19,7 +19,7 @@ from taximeter.dialects._contract import AnswerFacts
 from taximeter.dialects._errors import UNKNOWN, error_code
 from taximeter.dialects._form import NO_LINE_END, Form
 from taximeter.dialects._json import ABSENT, is_set, mapping, name, read, sequence, tree, word
-from taximeter.dialects._sse import SseReader
+from taximeter.dialects._sse import SseReader, ending
 from taximeter.dialects._usage import count, total
 
 
@@ -171,6 +171,8 @@ class AnthropicReader(SseReader):
     """Reads a stream of the Messages API."""
 
     __slots__ = ("_is_over", "_is_unread", "_merged")
+
+    _ending = ending(("message_stop", "error"), rb'\{\s*"error"')
 
     def __init__(self) -> None:
         super().__init__()

@@ -123,6 +123,13 @@ class StreamReader(ABC):
         form is dull, and nothing need be asked about it."""
         self.answer = AnswerFacts()
 
+    @property
+    def ending_bytes(self) -> int:
+        """How many of the last bytes fed, 64 KiB at most, are of an event that is still open and
+        begins like the stream's end marker; 0 where `feed` holds such an event back itself.
+        """
+        return 0
+
     def is_dull(self, data: bytes) -> bool:
         """Tell, quickly, that `data` is exactly one event of a token, and of no other interest.
 

@@ -14,7 +14,7 @@ from taximeter.dialects import _scan
 from taximeter.dialects._contract import StreamReader
 from taximeter.dialects._gemini_message import note_message, note_usage, read_message
 from taximeter.dialects._json import is_set, word
-from taximeter.dialects._sse import END_BYTES, EVENT_BYTES_MAX, SseReader, parse_event
+from taximeter.dialects._sse import END_BYTES, EVENT_BYTES_MAX, SseReader, ending, parse_event
 
 _ENDINGS: Final = (b"}\r\n\r\n", b"}\n\n")
 _TOKEN_EVENTS: Final = frozenset({"step.delta", "content.delta"})
@@ -25,6 +25,8 @@ class GeminiSseReader(SseReader):
     """Reads `alt=sse` streams and the Interactions API."""
 
     __slots__ = ("_finished", "_latest")
+
+    _ending = ending(_ENDS, rb'\{\s*"error"', rb'\{\s*"event_type"\s*:\s*"interaction\.complete')
 
     def __init__(self) -> None:
         super().__init__()

@@ -29,7 +29,7 @@ from taximeter.dialects._openai_message import (
     read_message,
 )
 from taximeter.dialects._openai_usual import read_usual_chunk, read_usual_usage
-from taximeter.dialects._sse import SseReader
+from taximeter.dialects._sse import SseReader, ending
 
 TERMINAL: Final = frozenset(
     {
@@ -79,6 +79,8 @@ class OpenAiReader(SseReader):
         "_provider",
         "_usual",
     )
+
+    _ending = ending(TERMINAL, rb"\[DONE\]", rb'\{\s*"error"')
 
     def __init__(self, provider: str | None, drop_usage: bool) -> None:
         super().__init__(drop_usage)

@@ -21,6 +21,9 @@ Taking an event out (`drops`). Bytes of an event whose end has not come are held
 `HELD_BYTES_MAX`; an event larger than that is released and can then not be taken out. That is
 safe: the event to be taken out is a usage chunk of a few hundred bytes.
 
+The end (`ending_bytes`). An event that is the stream's end and has not come whole yet is told by
+how it begins: whoever passes the bytes on may have to do something before its line is out.
+
 The steady state: one read holds one whole event in which nothing is of interest. A family
 tells that with a few byte searches (`is_dull`), and the read is passed on unparsed. The test
 must only ever err towards reading an event in full.
@@ -30,8 +33,8 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import ClassVar, Final
 
 from taximeter.dialects._contract import AnswerFacts, StreamReader
 
@@ -52,6 +55,21 @@ _BETWEEN: Final = re.compile(rb"[\r\n]+|:[^\r\n]*[\r\n]+")
 # `parse_event` would of a buffer in which there is no CR.
 _USUAL: Final = re.compile(rb"(?:event: ?(.*)\n)?data: ?(.*)\n\n")
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
+_LINES_BEFORE: Final = rb"(?:(?!data)[^\r\n]{0,256}(?:\r\n?|\n)){0,4}?"
+
+
+def ending(kinds: Iterable[str], *data: bytes) -> re.Pattern[bytes]:
+    """Give what tells an event that ends a stream by its beginning.
+
+    It has one of `kinds` for its name or for the first member, `type`, of its data, or its data
+    matches one of the patterns `data`. A few lines may stand before that.
+    """
+    named = "|".join(map(re.escape, kinds)).encode()
+    typed = rb'\{\s*"type"\s*:\s*"(?:%b)"' % named
+    return re.compile(
+        rb"%b(?:event: ?(?:%b)[\r\n]|data: ?(?:%b))"
+        % (_LINES_BEFORE, named, b"|".join((typed, *data)))
+    )
 
 
 def parse_event(block: bytes) -> tuple[bytes, bytes | None]:
@@ -109,6 +127,9 @@ class SseReader(StreamReader):
         "_tail",
     )
 
+    _ending: ClassVar[re.Pattern[bytes]] = re.compile(rb"(?!)")
+    """What tells the stream's last event by its beginning (`ending`)."""
+
     def __init__(self, drops: bool = False) -> None:
         super().__init__()
         self._drops = drops
@@ -150,6 +171,14 @@ class SseReader(StreamReader):
         self._answer = facts
 
     # The bytes ----------------------------------------------------------------------------
+
+    @property
+    def ending_bytes(self) -> int:
+        """See `StreamReader.ending_bytes`."""
+        size = len(self._carry)
+        if self._drops or not 0 < size <= HELD_BYTES_MAX:
+            return 0
+        return size if self._ending.match(self._carry) else 0
 
     def feed(self, data: bytes) -> bytes:
         """Read `data` and give what to release: see `StreamReader.feed`."""

@@ -1,6 +1,7 @@
 """The tap of a stream: when its tokens came, and what its events say. Pure.
 
-What is released is the very object that was given, but for the one event that may be taken out.
+What is released is the very object that was given, but for the one event that may be taken out,
+and for an end marker that comes in pieces: it is held back until it is whole.
 The tap notes the first token and the gaps between tokens; what usage needs, the stream's reader
 holds. A copy of the beginning is kept for counting, should the upstream never state its usage.
 """
@@ -40,6 +41,7 @@ class StreamTap(Tap):
 
     __slots__ = (
         "_gaps",
+        "_held",
         "_last_token_ns",
         "_told",
         "arrivals",
@@ -69,6 +71,9 @@ class StreamTap(Tap):
         self._told = 0
         """How many of these the reader knows of: the others are events it was spared."""
         self._gaps: Gaps | None = None
+        self._held = b""
+        """The last bytes of an open event that begins like the stream's end marker: the line that
+        tells a client of the end may not be out before the call is closed."""
 
     @property
     def is_steady(self) -> bool:
@@ -110,7 +115,22 @@ class StreamTap(Tap):
                 self.arrivals.append(now_ns)
                 if len(self.arrivals) >= ARRIVALS_MAX:
                     self.tally()
-        return released
+        if reader.at_boundary and not self._held:
+            return released
+        return self._hold_ending(released)
+
+    def _hold_ending(self, released: bytes) -> bytes:
+        """Hold back what of an end marker has come, until it is whole."""
+        if self._decoder is not None:
+            return released
+        data = self._with_held(released)
+        place = max(0, len(data) - self.reader.ending_bytes)
+        self._held = data[place:]
+        return data[:place]
+
+    def _with_held(self, data: bytes) -> bytes:
+        held, self._held = self._held, b""
+        return held + data if held else data
 
     def note_token(self, data: bytes, now_ns: int) -> None:
         """Take note of a whole event with a token that needs no reading.
@@ -154,7 +174,7 @@ class StreamTap(Tap):
             held = self.reader.finish()
         except Exception as fault:
             self.go_blind(fault)
-        return held if self._decoder is None else b""
+        return self._with_held(held if self._decoder is None else b"")
 
     def answer(self) -> AnswerFacts:
         """Give what the stream has said."""

@@ -134,6 +134,10 @@ class Tap:
                 self._watch_decoded(self._decoder, data, now_ns)
         except Exception as fault:
             self.go_blind(fault)
+        return self._with_held(data)
+
+    def _with_held(self, data: bytes) -> bytes:
+        """Put before `data` what was held back for its sake."""
         return data
 
     def go_blind(self, fault: Exception) -> None:
