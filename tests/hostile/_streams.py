@@ -149,26 +149,32 @@ CODED = {
     "gzip": Stream(gzip.compress(_TOLD + DONE), (5, 2), encoding=b"gzip"),
     "brotli": Stream(brotli.compress(_TOLD + DONE), (5, 2), encoding=b"br"),
     "zstandard": Stream(zstd.compress(_TOLD + DONE), (5, 2), encoding=b"zstd"),
-    "a bomb of gzip": Stream(gzip.compress(_BOMB, 1), encoding=b"gzip", outcome="truncated"),
-    "a bomb of brotli": Stream(
-        brotli.compress(_BOMB, quality=1), encoding=b"br", outcome="truncated"
-    ),
-    "a bomb of zstandard": Stream(zstd.compress(_BOMB), encoding=b"zstd", outcome="truncated"),
-    "no gzip at all": Stream(_TOLD + DONE, encoding=b"gzip", outcome="truncated"),
+    "a bomb of gzip": Stream(gzip.compress(_BOMB, 1), encoding=b"gzip"),
+    "a bomb of brotli": Stream(brotli.compress(_BOMB, quality=1), encoding=b"br"),
+    "a bomb of zstandard": Stream(zstd.compress(_BOMB), encoding=b"zstd"),
+    "no gzip at all": Stream(_TOLD + DONE, encoding=b"gzip"),
     "half of a gzip": Stream(
         gzip.compress(_TOLD + DONE)[:-30], encoding=b"gzip", outcome="truncated"
     ),
     "gzip behind gzip": Stream(
-        gzip.compress(token()) + gzip.compress(usage('{"prompt_tokens":5}') + DONE),
+        gzip.compress(token()) + gzip.compress(usage(_FIVE_AND_TWO) + DONE),
+        (5, 2),
         encoding=b"gzip",
-        outcome="truncated",
     ),
-    "deflate without its frame": Stream(
-        zlib.compress(_TOLD + DONE)[2:-4], encoding=b"deflate", outcome="truncated"
+    "a gzip for each event, and padding": Stream(
+        b"".join(gzip.compress(each) + b"\0" * 9 for each in (token(), usage(_FIVE_AND_TWO), DONE)),
+        (5, 2),
+        encoding=b"gzip",
     ),
-    "a coding nobody knows": Stream(_TOLD + DONE, encoding=b"rot13", outcome="truncated"),
-    "two codings": Stream(_TOLD + DONE, encoding=b"gzip, br", outcome="truncated"),
+    "two thousand gzips of nothing": Stream(
+        gzip.compress(token()) + gzip.compress(b"") * 2000 + gzip.compress(DONE), encoding=b"gzip"
+    ),
+    "a coding and none": Stream(gzip.compress(_TOLD + DONE), (5, 2), encoding=b"gzip, identity"),
+    "deflate without its frame": Stream(zlib.compress(_TOLD + DONE)[2:-4], encoding=b"deflate"),
+    "a coding nobody knows": Stream(_TOLD + DONE, encoding=b"rot13"),
+    "two codings": Stream(_TOLD + DONE, encoding=b"gzip, br"),
 }
+"""Streams in a coding. What cannot be read is as whole as HTTP says it is."""
 
 CUT = {
     "an end in a text": token("data: [DONE]\n\n"),

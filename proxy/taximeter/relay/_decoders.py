@@ -31,6 +31,8 @@ DECODED_BYTES_ANYWAY = 1024 * 1024
 """Bytes that may come of however few."""
 PIECE_BYTES_MAX = 256 * 1024
 """About how much is unpacked at a time."""
+MEMBERS_MAX = 1024
+"""Members of a gzip that may begin in one read: to begin one takes longer than its bytes do."""
 
 
 def decoded_bytes_max(coded_bytes: int) -> int:
@@ -48,11 +50,37 @@ class Decoder(Protocol):
         """
 
 
-class _Zlib:
-    """gzip or deflate; one member, which is what servers send."""
+class _Gzip:
+    """gzip; a member may follow another one, as from servers that code each event by itself."""
 
-    def __init__(self, window_bits: int) -> None:
-        self._inflate = zlib.decompressobj(window_bits)
+    def __init__(self) -> None:
+        self._inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        self._is_between = False
+
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        members = 0
+        while True:
+            if self._is_between:
+                data = data.lstrip(b"\0")  # what a member may be padded with
+                if not data:
+                    return
+                members += 1
+                if members > MEMBERS_MAX:
+                    raise ValueError("too many members")
+                self._inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
+            inflate = self._inflate
+            piece = inflate.decompress(data, PIECE_BYTES_MAX)
+            self._is_between = inflate.eof
+            data = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
+            if piece:
+                yield piece
+            elif not inflate.eof:
+                return
+
+
+class _Deflate:
+    def __init__(self) -> None:
+        self._inflate = zlib.decompressobj()
 
     def decode(self, data: bytes) -> Iterator[bytes]:
         inflate = self._inflate
@@ -93,17 +121,21 @@ class Unreadable:
 
 
 def decoder_for(encoding: str) -> Decoder | None:
-    """Give the decoder of a content coding; None for none, `Unreadable` for one not known."""
-    match encoding.strip().lower():
-        case "" | "identity":
+    """Give the decoder of a content coding; None for none, `Unreadable` for one not known.
+
+    Of a list only one may be a coding at all: one on top of another is not undone.
+    """
+    codings = [coding.strip() for coding in encoding.lower().split(",")]
+    match [coding for coding in codings if coding not in ("", "identity")]:
+        case []:
             return None
-        case "gzip" | "x-gzip":
-            return _Zlib(16 + zlib.MAX_WBITS)
-        case "deflate":
-            return _Zlib(zlib.MAX_WBITS)
-        case "br":
+        case ["gzip" | "x-gzip"]:
+            return _Gzip()
+        case ["deflate"]:
+            return _Deflate()
+        case ["br"]:
             return _Brotli()
-        case "zstd":
+        case ["zstd"]:
             return _Zstandard()
         case _:
             return Unreadable()

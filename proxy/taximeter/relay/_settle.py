@@ -71,6 +71,8 @@ def find_usage(
         (outcome in _BROKEN and not drained)
         or (outcome is Outcome.UPSTREAM_ERROR and head is not None and not error_answer)
     )
+    # So does what a tap knows of a stream that it has not read to its end, however that came.
+    broken = broken or (tap is not None and tap.is_stream and tap.gave_up and not error_answer)
     if usage is not None:
         finding.source = _REPORTED if not broken or answer.final else UsageSource.PARTIAL
         if not broken:

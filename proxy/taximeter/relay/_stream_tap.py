@@ -88,9 +88,10 @@ class StreamTap(Tap):
     @property
     def whole(self) -> bool:
         """See `Tap.whole`."""
-        if self.fault is not None:
+        if self.gave_up or self.subject.operation.name == "other":
             return True  # by all that is known: HTTP's own end has come
-        return self.reader.ended or self.reader.answer.final
+        answer = self.reader.answer
+        return self.reader.ended or answer.final or answer.finish_reason is not None
 
     @property
     def at_boundary(self) -> bool:

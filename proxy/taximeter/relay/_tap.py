@@ -46,13 +46,13 @@ class Tap:
         "_budget",
         "_coded_bytes",
         "_decoder",
-        "_gave_up",
         "_kept_bytes_max",
         "_tail",
         "_tail_bytes",
         "body_bytes",
         "facts",
         "fault",
+        "gave_up",
         "keeps",
         "pieces",
         "subject",
@@ -71,10 +71,12 @@ class Tap:
         """The fault of ours after which nothing more was looked at, if there was one."""
         self._decoder: Decoder | None = None
         self._coded_bytes = 0
-        self._gave_up = False
+        self.gave_up = False
+        """Not all of the answer is looked at: by all that is known, it is what HTTP says."""
         if subject.content_encoding:
             self._decoder = decoder_for(subject.content_encoding)
             if isinstance(self._decoder, Unreadable):
+                self.gave_up = True
                 self.facts |= {Fact.TAP_FAILED}
         self._budget = budget
         self._kept_bytes_max = kept_bytes_max
@@ -130,7 +132,7 @@ class Tap:
         try:
             if self._decoder is None:
                 return self._watch(data, now_ns)
-            if not self._gave_up:
+            if not self.gave_up:
                 self._watch_decoded(self._decoder, data, now_ns)
         except Exception as fault:
             self.go_blind(fault)
@@ -149,7 +151,7 @@ class Tap:
             if self.withholds:
                 raise fault
             self._decoder = Unreadable()
-        self._gave_up = True
+        self.gave_up = True
         self.fault = fault
         self.facts |= {Fact.TAP_FAILED}
 
@@ -161,13 +163,13 @@ class Tap:
             try:
                 piece = next(pieces, b"")
             except Exception:  # whatever a foreign decoder raises on rubbish: we read no further
-                self._gave_up = True
+                self.gave_up = True
                 self.facts |= {Fact.TAP_FAILED}
                 return
             if not piece:
                 return
             self._watch(piece, now_ns)
-        self._gave_up = True
+        self.gave_up = True
         self.facts |= {Fact.TAP_OVERFLOW}
 
     def _watch(self, data: bytes, now_ns: int) -> bytes:
