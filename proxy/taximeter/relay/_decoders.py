@@ -15,6 +15,7 @@ except ImportError:  # Python < 3.14
 
 __all__ = [
     "DECODED_BYTES_MAX",
+    "STREAM_READ_BYTES_MAX",
     "Decoder",
     "Unreadable",
     "decoded_bytes_max",
@@ -31,6 +32,9 @@ DECODED_BYTES_ANYWAY = 1024 * 1024
 """Bytes that may come of however few."""
 PIECE_BYTES_MAX = 256 * 1024
 """About how much is unpacked at a time."""
+STREAM_READ_BYTES_MAX = 512 * 1024
+"""Bytes that may come of one read of a stream, and one piece more. What is unpacked of a stream is
+read at once, event by event: that takes some half a microsecond a byte, on the loop's time."""
 MEMBERS_MAX = 1024
 """Members of a gzip that may begin in one read: to begin one takes longer than its bytes do."""
 

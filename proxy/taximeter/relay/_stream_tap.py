@@ -15,6 +15,7 @@ from operator import sub
 from taximeter.call import Gaps
 from taximeter.dialects import AnswerFacts, StreamReader
 from taximeter.relay._budget import ByteBudget
+from taximeter.relay._decoders import STREAM_READ_BYTES_MAX
 from taximeter.relay._tap import Subject, Tap
 
 ARRIVALS_MAX = 64
@@ -51,6 +52,7 @@ class StreamTap(Tap):
     )
 
     is_stream = True
+    decoded_read_bytes_max = STREAM_READ_BYTES_MAX
 
     def __init__(
         self,

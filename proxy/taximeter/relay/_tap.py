@@ -18,7 +18,13 @@ import msgspec
 from taximeter.call import Fact, Gaps
 from taximeter.dialects import AnswerFacts, Dialect, Operation
 from taximeter.relay._budget import ByteBudget
-from taximeter.relay._decoders import Decoder, Unreadable, decoded_bytes_max, decoder_for
+from taximeter.relay._decoders import (
+    DECODED_BYTES_MAX,
+    Decoder,
+    Unreadable,
+    decoded_bytes_max,
+    decoder_for,
+)
 
 TAIL_BYTES_MAX = 64 * 1024
 """End of a long plain answer that is kept: usage stands there."""
@@ -63,6 +69,8 @@ class Tap:
     """Whether the answer is a stream of events or lines."""
     withholds = False
     """Whether bytes may be held back, to be taken out."""
+    decoded_read_bytes_max = DECODED_BYTES_MAX
+    """Bytes that may come of one read of a coded answer, before the tap gives up on it."""
 
     def __init__(self, subject: Subject, kept_bytes_max: int, budget: ByteBudget) -> None:
         self.subject = subject
@@ -158,6 +166,7 @@ class Tap:
     def _watch_decoded(self, decoder: Decoder, data: bytes, now_ns: int) -> None:
         self._coded_bytes += len(data)
         most = decoded_bytes_max(self._coded_bytes)
+        most = min(most, self.body_bytes + self.decoded_read_bytes_max)
         pieces = decoder.decode(data)
         while self.body_bytes <= most:
             try:
