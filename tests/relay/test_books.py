@@ -194,13 +194,19 @@ async def test_a_websocket_is_passed_both_ways_or_refused(tmp_path: Path, accept
             client.leave()
             await made.until(lambda: bool(made.closed))
             assert made.closed[0].outcome == "completed"
+            # What comes in one read with a head is counted like what comes after it.
+            assert made.closed[0].request_bytes == len(b"ahead\x81\x05hello")
+            assert made.closed[0].response_bytes == len(b"firstAHEAD\x81\x05HELLO")
         else:
             assert (status, body, fields[b"connection"]) == (426, b"no", [b"close"])
             assert await client.rest() == b""
             assert made.closed[0].outcome == "upstream_error"
 
 
-async def test_a_websocket_behind_a_slow_call_waits_for_its_turn(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ahead", [b"", b"ahead"])
+async def test_a_websocket_behind_a_slow_call_waits_for_its_turn(
+    ahead: bytes, tmp_path: Path
+) -> None:
     """C7: an upgrade sent ahead takes place after the answer before it, and loses no byte then."""
 
     async def speak(line: Line) -> None:
@@ -212,18 +218,46 @@ async def test_a_websocket_behind_a_slow_call_waits_for_its_turn(tmp_path: Path)
         await line.say(
             b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
         )
-        await line.say((await line.take()).upper())
+        while data := await line.take():
+            await line.say(data.upper())
 
     async with bench(tmp_path, speak) as made:
         client = await made.client()
         await client.say(
             NEXT + b"GET /v1/realtime HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n"
-            b"Upgrade: websocket\r\n\r\n"
+            b"Upgrade: websocket\r\n\r\n" + ahead
         )
         assert (await client.answer())[0] == 200
         assert (await client.answer())[0] == 101
         await client.say(b"hello")
-        assert await client.until(b"HELLO") == b"HELLO"
+        assert await client.until(b"HELLO") == ahead.upper() + b"HELLO"
+
+
+@pytest.mark.parametrize(
+    "agreed", [b"Upgrade: h2c\r\n", b"Upgrade: websocket\r\nUpgrade: h2c\r\n", b""]
+)
+async def test_an_agreement_to_another_protocol_is_told_as_none(
+    agreed: bytes, tmp_path: Path
+) -> None:
+    """C6, H2: 101 for what was not asked is no answer: 502, and no byte of it goes on."""
+
+    async def agree(line: Line) -> None:
+        await line.request()
+        await line.say(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n" + agreed + b"\r\nfirst"
+        )
+        await line.take()
+
+    async with bench(tmp_path, agree) as made:
+        client = await made.client()
+        await client.say(
+            b"GET /v1/realtime HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n"
+            b"Upgrade: websocket\r\n\r\n"
+        )
+        heard = await client.rest()
+        assert heard.startswith(b"HTTP/1.1 502 ")
+        assert b"first" not in heard
+        assert made.closed[0].error == "upstream_malformed"
 
 
 async def test_a_fault_in_making_the_record_costs_the_figures_and_not_the_call(

@@ -36,6 +36,7 @@ HEAD_BYTES_MAX = 128 * 1024
 
 _END = b"\r\n\r\n"
 _REASON = re.compile(rb"[\t -~\x80-\xff]*")
+_UPGRADE = re.compile(rb"\r\nupgrade:([^\r\n]*)")
 _VERSIONS = (b"HTTP/1.1 ", b"HTTP/1.0 ")
 
 
@@ -86,6 +87,10 @@ def read_head(status: int, said: bytes) -> Head:
     reason = said[13:end]
     if status < 100 or (reason != b"OK" and not _REASON.fullmatch(reason)):
         raise MalformedAnswer("no status, or a control character in its reason")
+    if status == 101 and [each.strip() for each in _UPGRADE.findall(said.lower())] != [
+        b"websocket"
+    ]:
+        raise MalformedAnswer("it agreed to another protocol")
     fields = answer_fields(said, end + 2)
     options, coding = fields.connection, fields.coding
     framing, length = CLOSE, None

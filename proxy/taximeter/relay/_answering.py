@@ -317,7 +317,8 @@ class Answering(Telling):
         self._go(RELAYING)
         self._delivery.upgrade(head, self._our_fields(), upgrade)
         self._tunnel = Tunnel(client.transport, upstream)
-        self._tunnel.from_client(self.ahead)
+        self.tunnel_bytes(self.ahead)
+        self.response_bytes += len(tail)
         self._tunnel.from_upstream(tail)
         client.open_tunnel(self._tunnel)
 

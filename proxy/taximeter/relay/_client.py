@@ -286,6 +286,7 @@ class ClientSide(Turns):
             return b""
         if self._waiting and self._waiting[-1].message.wants_websocket:
             # What follows is HTTP only if it is refused, and that is not known before its turn.
+            self._waiting[-1].tail = tail
             self._stopped = True
         if self._stopped:
             return b""

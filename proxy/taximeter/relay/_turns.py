@@ -37,10 +37,12 @@ _GONE = getattr(select, "POLLRDHUP", 0)
 class Ahead:
     """A request that a client has sent ahead: it waits for its turn, and keeps what comes."""
 
-    __slots__ = ("_broken", "_complete", "_pieces", "message")
+    __slots__ = ("_broken", "_complete", "_pieces", "message", "tail")
 
     def __init__(self, message: Message) -> None:
         self.message = message
+        self.tail = b""
+        """What came in the same read behind a request for an upgrade."""
         self._pieces: list[bytes] = []
         self._complete = False
         self._broken: Refused | None = None
@@ -59,6 +61,7 @@ class Ahead:
 
     def tell(self, exchange: Exchange) -> None:
         """Tell its exchange, which has begun, what has come so far."""
+        exchange.ahead = self.tail
         for piece in self._pieces:
             exchange.body_received(piece)
         if self._broken is not None:
