@@ -23,6 +23,7 @@ from enum import StrEnum
 import msgspec
 
 __all__ = [
+    "FIGURE_MAX",
     "PICO_PER_USD",
     "TRANSITIONS",
     "Attempt",
@@ -38,6 +39,7 @@ __all__ = [
     "Usage",
     "UsageSource",
     "Word",
+    "believed",
     "is_legal",
     "usd_text",
 ]
@@ -187,6 +189,33 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Cost the provider itself stated for this generation, in pico-dollars. It wins."""
 
 
+FIGURE_MAX = 1 << 40
+"""Largest count that is believed: a trillion tokens in one call is no figure but a fault. The bound
+keeps the ledger's sums within 63 bits, whatever upstreams say."""
+
+_COUNTS = tuple(name for name in Usage.__struct_fields__ if name != "cost_pico")
+
+
+def believed(usage: Usage) -> Usage:
+    """Give a usage without the counts that can be none: below 0, or beyond `FIGURE_MAX`.
+
+    The total that such a count belongs to is not believed either, or a cost would be made of what
+    is left: that of the output for a part of the output, else that of the input.
+    """
+    odd = [
+        name
+        for name in _COUNTS
+        if (count := getattr(usage, name)) is not None and not 0 <= count <= FIGURE_MAX
+    ]
+    if not odd:
+        return usage
+    unknown: dict[str, None] = {}
+    for name in odd:
+        of_output = name.startswith(("output_", "reasoning_"))
+        unknown[name] = unknown["output_tokens" if of_output else "input_tokens"] = None
+    return msgspec.structs.replace(usage, **unknown)
+
+
 class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One try upstream. Times are nanoseconds after the call's start; None is 'not reached'."""
 
@@ -239,7 +268,8 @@ class Fact(Word):
     OUTPUT_CLAMPED = "output_clamped"
     """The request's longest output was brought down to what its tier allows."""
     USAGE_CLAMPED = "usage_clamped"
-    """The stated usage contradicted itself and was clamped."""
+    """The stated usage contradicted itself and was clamped, or had a count beyond belief, which was
+    dropped."""
     COUNT_PENDING = "count_pending"
     """A `Counted` record follows."""
     COUNT_PARTIAL = "count_partial"

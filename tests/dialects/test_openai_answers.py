@@ -157,6 +157,26 @@ def test_nonsense_is_cut_and_flagged() -> None:
     assert facts.clamped
 
 
+@pytest.mark.parametrize(
+    ("stated", "left"),
+    [
+        ({"prompt_tokens": 2**40, "completion_tokens": 5}, (2**40, 5)),
+        ({"prompt_tokens": 2**40 + 1, "completion_tokens": 5}, (None, 5)),
+        ({"prompt_tokens": 7, "completion_tokens": 2**53}, (7, None)),
+        ({"prompt_tokens": 7, "completion_tokens": 5, "num_search_queries": 2**41}, (None, 5)),
+    ],
+)
+def test_a_count_beyond_belief_is_dropped_and_flagged(
+    stated: dict[str, int], left: tuple[int | None, int | None]
+) -> None:
+    """What no call can use is unknown, with the total it belongs to; what was said is kept."""
+    facts = read({**COMPLETION, "usage": stated})
+    assert facts.usage == Usage(input_tokens=left[0], output_tokens=left[1])
+    assert facts.clamped == (left != (2**40, 5))
+    assert facts.final
+    assert msgspec.json.decode(facts.raw_usage or "") == stated
+
+
 def test_deepseeks_hits_and_misses() -> None:
     """DeepSeek's cache hits are cached tokens; hits and misses are the prompt."""
     assert usage(

@@ -93,6 +93,29 @@ def test_other_figures_survive_a_count() -> None:
     assert entry.usage == usage(9, 3, cached_tokens=4, reasoning_tokens=0)
 
 
+@pytest.mark.parametrize(
+    ("stated", "left"),
+    [
+        (usage(2**40 + 1, 5), usage(None, 5)),
+        (usage(3, 2**53), usage(3, None)),
+        (usage(3, -1), usage(3, None)),
+        (usage(3, 5, cached_tokens=2**41), usage(None, 5)),
+        (usage(3, 5, reasoning_tokens=2**41), usage(3, None)),
+        (usage(3, 5, images=2**60), usage(None, 5)),
+    ],
+)
+def test_a_count_beyond_belief_is_unknown_and_so_is_the_cost(stated: Usage, left: Usage) -> None:
+    """C10: an older relay's record of such a count is booked: figure and cost NULL, and marked."""
+    entry = entry_of(closed(1, usage=stated, raw_usage="{}"))
+    assert (entry.usage, entry.usage_source) == (left, REPORTED)
+    assert entry.cost_pico is None
+    assert entry.closed.facts == [Fact.USAGE_CLAMPED]
+    assert entry.closed.raw_usage == "{}"
+    assert entry_of(closed(1, usage=stated, facts=[Fact.USAGE_CLAMPED])).closed.facts == [
+        Fact.USAGE_CLAMPED
+    ]
+
+
 NO_USAGE: dict[str, Any] = {"usage": None, "usage_source": ABSENT}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from taximeter.call import Outcome, UsageSource
+from taximeter.call import Outcome, Usage, UsageSource
 from taximeter.journal import JournalWriter, Position, journals
 from taximeter.journal import _layout as layout
 from taximeter.journal._format import SegmentHeader
@@ -43,6 +43,19 @@ def test_calls_become_rows_and_their_journal_goes(world: World) -> None:
     assert journals(world.root) == []
     world.record()
     assert world.ledger.load(layout.scope_of(world.root)).positions == {}
+    world.assert_sums()
+
+
+def test_a_call_of_an_absurd_count_is_a_row(world: World) -> None:
+    """C10: whatever an upstream says it used, the call it answered is in the ledger."""
+    absurd = closed(1, usage=Usage(input_tokens=2**53, output_tokens=5), raw_usage='{"in":1}')
+    world.journal(opened(1), absurd, *whole([2]))
+    recorder = world.record()
+    assert recorder.stats.rejected == 0
+    assert world.numbers() == [1, 2]
+    view = world.calls()[call_id(1)]
+    assert (view.usage, view.cost_pico) == (Usage(output_tokens=5), None)
+    assert (view.facts, view.raw_usage) == (("usage_clamped",), '{"in":1}')
     world.assert_sums()
 
 

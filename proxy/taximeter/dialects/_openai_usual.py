@@ -17,15 +17,15 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from taximeter.call import Usage
+from taximeter.call import FIGURE_MAX, Usage
 from taximeter.dialects._contract import AnswerFacts
 from taximeter.dialects._json import ABSENT, NAME_CHARACTERS_MAX
-from taximeter.dialects._usage import COUNT_MAX, RAW_USAGE_CHARACTERS_MAX
+from taximeter.dialects._usage import RAW_USAGE_CHARACTERS_MAX
 
 _PECULIAR_PROVIDERS: Final = frozenset({"x-ai", "perplexity"})
 
 
-_Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=FIGURE_MAX)]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_CHARACTERS_MAX)]
 _NameOrNone = Annotated[str, msgspec.Meta(max_length=NAME_CHARACTERS_MAX)]
 """A name, or an empty text where there is none (Azure's first chunk)."""

@@ -2,7 +2,8 @@
 
 Rules (the same for all families): a later figure replaces an earlier one and is never added
 to it; what was not stated is None and never 0; a negative number, a fraction or one beyond
-2**53 is no number; a part that is larger than its whole is cut to it, and that is noted.
+2**53 is no number; a part that is larger than its whole is cut to it, a count that is larger than
+any call's can be is dropped, and either is noted.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from typing import Final
 
 import msgspec
 
-from taximeter.call import PICO_PER_USD, Usage
+from taximeter.call import PICO_PER_USD, Usage, believed
 from taximeter.dialects._contract import AnswerFacts
 
 COUNT_MAX: Final = 1 << 53
-"""Largest count believed: beyond it JSON numbers are not exact for most who write them."""
+"""Largest count read: beyond it JSON numbers are not exact for most who write them. What a call is
+believed to have used has a bound of its own (`taximeter.call.FIGURE_MAX`)."""
 
 RAW_USAGE_CHARACTERS_MAX: Final = 4096
 """Longest usage object kept beside its figures (`taximeter.call.Closed.raw_usage`)."""
@@ -109,7 +111,7 @@ def overlay(before: Usage | None, after: Usage) -> Usage:
 
 
 def clamp(usage: Usage) -> tuple[Usage, bool]:
-    """Cut every part to its whole; tell whether anything had to be cut."""
+    """Cut every part to its whole, drop what is beyond belief; tell whether there was either."""
     cuts: dict[str, int] = {}
     _cut(cuts, usage, usage.input_tokens, _INPUT_PARTS)
     _cut(cuts, usage, usage.output_tokens, _OUTPUT_PARTS)
@@ -125,7 +127,8 @@ def clamp(usage: Usage) -> tuple[Usage, bool]:
         long = min(usage.cache_write_1h_tokens or 0, written)
         cuts["cache_write_1h_tokens"] = long
         cuts["cache_write_5m_tokens"] = written - long
-    return (msgspec.structs.replace(usage, **cuts), True) if cuts else (usage, False)
+    merged = believed(msgspec.structs.replace(usage, **cuts) if cuts else usage)
+    return merged, merged is not usage
 
 
 def _cut(cuts: dict[str, int], usage: Usage, whole: int | None, parts: Iterable[str]) -> None:

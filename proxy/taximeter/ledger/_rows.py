@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from taximeter.call import Attempt, Closed, Fact, Gaps, Stage, Usage, UsageSource
+from taximeter.call import FIGURE_MAX, Attempt, Closed, Fact, Gaps, Stage, Usage, UsageSource
 from taximeter.records import encode_record
 
 NAME_CHARACTERS_MAX = 256
@@ -22,9 +22,6 @@ NAME_CHARACTERS_MAX = 256
 TEXT_CHARACTERS_MAX = 4096
 """Texts that are not indexed: rates, the upstream's usage object."""
 INTEGER_MAX = 2**63 - 1
-TOKENS_MAX = 2**40
-"""A trillion tokens in one call is no figure but a fault. The bound keeps sums within 63 bits:
-SQLite would go over to floating point there, and PostgreSQL refuse the whole batch."""
 
 PRICE_DEFERRED = "deferred"
 """Price of a call whose usage a later fetch will bring."""
@@ -212,8 +209,10 @@ def call_row(entry: Entry) -> tuple[Any, ...]:
         _fit_id(opened.retry_of),
     )
     _check_figures(row)
+    # Sums stay within 63 bits: SQLite would go over to floating point there, and PostgreSQL refuse
+    # the whole batch. The recorder books no such count; this is for whoever else books.
     for name in FIGURES:
-        if (getattr(usage, name) or 0) > TOKENS_MAX:
+        if (getattr(usage, name) or 0) > FIGURE_MAX:
             raise Unfit("tokens_out_of_range")
     return row
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from taximeter.call import Closed, Counted, Fact, Outcome, Usage, UsageSource
+from taximeter.call import Closed, Counted, Fact, Outcome, Usage, UsageSource, believed
 from taximeter.counting import BYTES_RULE, tokens_from_bytes
 from taximeter.ledger import CallView, Entry, Repriced
 from taximeter.pricing import Price, UpstreamPrices
@@ -30,6 +30,9 @@ class Bookkeeping:
         """Give the entry of a call that can be booked."""
         closed = self._with_provider(ready.closed)
         usage, source, rule = settle_usage(closed, ready.counted)
+        if usage is not None and (plausible := believed(usage)) is not usage:
+            # A relay of this version writes no such count. The call was made all the same.
+            usage, closed = plausible, _clamped(closed)
         cost, price, rates = self._price(closed, usage)
         return Entry(
             closed=closed,
@@ -85,6 +88,12 @@ def _as_booked(found: Price) -> tuple[int | None, str, str | None]:
     if found.assumed:
         name = f"{name} ({', '.join(found.assumed)})"
     return found.cost_pico, name, found.rates if found.cost_pico is not None else None
+
+
+def _clamped(closed: Closed) -> Closed:
+    if Fact.USAGE_CLAMPED in closed.facts:
+        return closed
+    return msgspec.structs.replace(closed, facts=[*closed.facts, Fact.USAGE_CLAMPED])
 
 
 def was_sent(closed: Closed) -> bool:
