@@ -140,7 +140,7 @@ def test_a_ledger_of_an_older_version_is_brought_up_to_date(empty_url: str, revi
     )
     ledger.migrate()
     (call,) = ledger.calls()
-    assert (call.outcome, call.retry_of) == ("completed", None)
+    assert (call.outcome, call.retry_of, call.service_tier_asked) == ("completed", None, None)
     commit(ledger, entry())
     ledger.close()
 

@@ -17,7 +17,7 @@ from sqlalchemy import column, inspect, select, table, text
 from taximeter.ledger._engine import Store
 from taximeter.ledger._errors import LedgerSchemaError
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """Every version of the schema, oldest first. A test holds them against the migrations."""
 
 _SCRIPTS = Path(__file__).parent / "_migrations"

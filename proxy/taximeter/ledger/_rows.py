@@ -165,7 +165,7 @@ def call_row(entry: Entry) -> tuple[Any, ...]:
         fit(opened.operation),
         _fit_name(opened.model) or _fit_name(closed.response_model),
         _fit_name(closed.response_model),
-        fit(closed.service_tier or opened.service_tier),
+        fit(closed.service_tier),
         opened.stream,
         closed.status,
         str(closed.outcome),
@@ -207,6 +207,7 @@ def call_row(entry: Entry) -> tuple[Any, ...]:
         fit(opened.client_request_id),
         _small_or_none(opened.client_retry),
         _fit_id(opened.retry_of),
+        fit(opened.service_tier),
     )
     _check_figures(row)
     # Sums stay within 63 bits: SQLite would go over to floating point there, and PostgreSQL refuse

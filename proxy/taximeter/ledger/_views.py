@@ -80,6 +80,7 @@ class CallView(msgspec.Struct, frozen=True, kw_only=True):
     client_request_id: str | None
     client_retry: int | None
     retry_of: str | None
+    service_tier_asked: str | None
     attempts: tuple[Attempt, ...] | None = None
     """None where they have not been read (lists)."""
 
@@ -134,6 +135,7 @@ class CallView(msgspec.Struct, frozen=True, kw_only=True):
             "path": self.path,
             "dialect": self.dialect,
             "service_tier": self.service_tier,
+            "service_tier_asked": self.service_tier_asked,
             "response_id": self.response_id,
             "user_source": self.user_source,
             "key_hash": self.key_hash,

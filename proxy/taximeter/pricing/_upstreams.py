@@ -18,6 +18,8 @@ _DIALECT_PROVIDERS = {
 }
 """Whose prices apply where neither the settings nor the upstream's URL say."""
 
+_NOTHING_STATED = Usage()
+
 
 class UpstreamPrices:
     """Prices usages of a configuration's upstreams. Not to be shared between threads."""
@@ -75,6 +77,8 @@ class UpstreamPrices:
         facts: Collection[str] = (),
     ) -> Price:
         """Price one generation; `provider` is for an upstream that is not configured."""
+        if usage == _NOTHING_STATED:
+            usage = None  # a ledger's row does not tell the two apart
         if model is not None:
             model = self._models.get(upstream, {}).get(model, model)
         return self._book.price(

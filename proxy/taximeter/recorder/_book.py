@@ -66,7 +66,7 @@ class Bookkeeping:
 
     def price_again(self, view: CallView) -> Repriced:
         """Give the price that a booked call has under this configuration."""
-        if view.price in (NOT_SENT, ERROR_ANSWER):
+        if view.price in (NOT_SENT, ERROR_ANSWER) or Fact.REPLAYED in view.facts:
             # No price list was asked, so none can have another word.
             return Repriced(view.cost_pico, view.price, view.price_rates)
         found = self._prices.price(
