@@ -259,6 +259,30 @@ def test_a_deployment_s_name_is_priced_as_its_model() -> None:
     assert entry_of(end).cost_pico is None
 
 
+def test_a_price_of_a_deployment_s_own_name_comes_first() -> None:
+    """One's own price for the name in use holds; then the first that fits it or its model."""
+    models = {"dear": "gpt-4o", "plain": "gpt-4o", "my-1": "gpt-4.1", "listed": "gpt-4.1"}
+    upstreams = {"azure": {"url": "https://x.openai.azure.com", "models": models}}
+
+    def costs(*own: tuple[str, str]) -> list[int | None]:
+        prices = [
+            {"provider": "azure", "model": model, "input_usd_per_million": usd}
+            for model, usd in own
+        ]
+        books = Bookkeeping(settings(upstreams=upstreams, prices=prices))
+        ends = [
+            closed(1, begun=opened(1, upstream="azure", model=model), usage=usage(1, 0))
+            for model in models
+        ]
+        return [books.entry_of(Ready(end)).cost_pico for end in ends]
+
+    list_4o, list_41 = 2_500_000, 2 * MICRO
+    assert costs() == [list_4o, list_4o, list_41, list_41]
+    own = ("gpt-4o", "5"), ("dear", "7"), ("my-*", "3")
+    assert costs(*own) == [7 * MICRO, 5 * MICRO, 3 * MICRO, list_41]
+    assert costs(*own, ("*", "9")) == [7 * MICRO, 5 * MICRO, 3 * MICRO, 9 * MICRO]
+
+
 def test_own_prices_hold_from_their_day() -> None:
     """A price of one's own applies to calls of its days, whenever they are booked."""
     old, new = ({**PRICES[0], "input_usd_per_million": Decimal(n)} for n in (1, 3))

@@ -90,12 +90,12 @@ class Price(msgspec.Struct, frozen=True):
 
 
 class _Entry:
-    """All that is known of one (provider, model)."""
+    """All that is known of one (provider, model, model that serves it)."""
 
     __slots__ = ("cards", "catalogue", "own")
 
-    def __init__(self, own: Sequence[OwnHistories]) -> None:
-        self.own = tuple(histories for histories in own if histories)
+    def __init__(self, own: OwnHistories) -> None:
+        self.own = own
         self.catalogue: CatalogueModel | NamedCard | None = None
         """The table's model, or why it has none; None while it was not asked."""
         self.cards: dict[tuple[_Context, tuple[int, int]], NamedCard] = {}
@@ -121,7 +121,7 @@ class PriceBook:
         self._own = OwnPrices(own)
         self._models = dict(models or {})
         self._entries_max = cache_entries_max
-        self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
+        self._entries: OrderedDict[tuple[str, str, str], _Entry] = OrderedDict()
         self._catalogue: Catalogue | None = None
 
     def price(
@@ -135,6 +135,7 @@ class PriceBook:
         variant: Mapping[str, str] | None = None,
         batch: bool = False,
         free: bool = False,
+        served: str | None = None,
     ) -> Price:
         """Price one generation.
 
@@ -147,6 +148,8 @@ class PriceBook:
             variant: further context, such as {"speed": "fast"}.
             batch: batch prices apply.
             free: its provider does not charge for it.
+            served: the model behind a deployment's name, where `model` is one. A price of one's
+                own for the deployment comes first, then one that fits either, then the table.
         """
         assumed: tuple[str, ...] = ()
         if usage is not None and usage.cost_pico is not None:
@@ -161,8 +164,9 @@ class PriceBook:
             return Price(None, "unpriced: no model", assumed=assumed)
         if len(model) > MODEL_NAME_CHARS_MAX or len(provider or "") > MODEL_NAME_CHARS_MAX:
             return Price(None, "unpriced: no such model", assumed=assumed)
-        entry = self._entry(provider or "", model)
-        resolved = self._resolve(entry, provider, model, at_ns, service_tier, variant, batch)
+        served = served or self._models.get(model, model)
+        entry = self._entry(provider or "", model, served)
+        resolved = self._resolve(entry, provider, served, at_ns, service_tier, variant, batch)
         if resolved.card is None:
             return Price(None, resolved.name, assumed=assumed)
         cost, missing, guesses, rates = resolved.card.charge(usage)
@@ -170,16 +174,13 @@ class PriceBook:
             return Price(None, f"unpriced: {missing} unknown", rates, assumed)
         return Price(cost, resolved.name, rates, resolved.assumed + guesses + assumed)
 
-    def _entry(self, provider: str, model: str) -> _Entry:
-        key = (provider, model)
+    def _entry(self, provider: str, model: str, served: str) -> _Entry:
+        key = (provider, model, served)
         entry = self._entries.get(key)
         if entry is not None:
             self._entries.move_to_end(key)
             return entry
-        own = [self._own.histories(provider or None, model)]
-        served = self._models.get(model)
-        if served is not None:
-            own.append(self._own.histories(provider or None, served))
+        own = self._own.histories(provider or None, model, served)
         entry = self._entries[key] = _Entry(own)
         if len(self._entries) > self._entries_max:
             self._entries.popitem(last=False)
@@ -195,16 +196,15 @@ class PriceBook:
         variant: Mapping[str, str] | None,
         batch: bool,
     ) -> NamedCard:
-        """Find the card that holds for a call."""
+        """Find the card that holds for a call; `model` is the one that serves it."""
         if entry.own:
             day = at_ns // _NANOSECONDS_PER_DAY
-            for histories in entry.own:
-                found = histories.on(day)
-                if found is not None:
-                    return found
+            found = entry.own.on(day)
+            if found is not None:
+                return found
         served = entry.catalogue
         if served is None:
-            served = entry.catalogue = self._look_up(provider, self._models.get(model, model))
+            served = entry.catalogue = self._look_up(provider, model)
         if isinstance(served, NamedCard):
             return served
         context: _Context = ()

@@ -156,19 +156,29 @@ class OwnPrices:
                 _Dated(day, NamedCard(price.card(), price.name))
             )
         self._groups = [
-            (provider, re.compile(fnmatch.translate(model)), tuple(sorted(dated, key=_by_day)))
+            (
+                provider,
+                model,
+                re.compile(fnmatch.translate(model)),
+                tuple(sorted(dated, key=_by_day)),
+            )
             for (provider, model), dated in groups.items()
         ]
 
-    def histories(self, provider: str | None, model: str) -> OwnHistories:
-        """Give all that may ever hold for a model, in the order in which it is asked."""
-        return OwnHistories(
-            tuple(
-                dated
-                for owner, pattern, dated in self._groups
-                if owner in ("*", provider) and pattern.match(model)
-            )
-        )
+    def histories(self, provider: str | None, model: str, served: str) -> OwnHistories:
+        """Give all that may ever hold for a model, in the order in which it is asked.
+
+        A deployment's name and that of the model it serves both count. What names the deployment
+        to the letter comes before what fits either: a pattern for all must not hide the model's.
+        """
+        fitting = [
+            (name, dated)
+            for owner, name, pattern, dated in self._groups
+            if owner in ("*", provider) and (pattern.match(model) or pattern.match(served))
+        ]
+        if served != model:
+            fitting.sort(key=lambda each: each[0] != model)
+        return OwnHistories(tuple(dated for _, dated in fitting))
 
 
 class OwnHistories:

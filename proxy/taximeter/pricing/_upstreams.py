@@ -79,12 +79,11 @@ class UpstreamPrices:
         """Price one generation; `provider` is for an upstream that is not configured."""
         if usage == _NOTHING_STATED:
             usage = None  # a ledger's row does not tell the two apart
-        if model is not None:
-            model = self._models.get(upstream, {}).get(model, model)
         return self._book.price(
             usage,
             provider=self._providers.get(upstream, provider),
             model=model,
+            served=None if model is None else self._models.get(upstream, {}).get(model),
             at_ns=at_ns,
             service_tier=service_tier,
             variant=variant,

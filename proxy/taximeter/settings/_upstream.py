@@ -127,7 +127,7 @@ class Upstream(Section):
     models: dict[str, str] = Field(
         {},
         max_length=1000,
-        description="Deployment names and the models they stand for, where prices need it.",
+        description="Deployment names and the models they stand for. `prices` may name either.",
     )
     connections_max: Count = Field(
         1024, description="Connections a worker has open to it at a time; further calls wait."
