@@ -10,6 +10,7 @@ import pytest
 
 from taximeter.call import Closed, Counted, Fact, Outcome, Usage, UsageSource
 from taximeter.recorder import Bookkeeping, Ready
+from taximeter.recorder._follow import JOURNAL_DAMAGED, WORKER_DIED, interrupted
 from taximeter.settings import Settings
 from tests.recorder.make import PRICES, attempt, call_id, closed, counted, opened, pending
 
@@ -176,9 +177,18 @@ NO_USAGE: dict[str, Any] = {"usage": None, "usage_source": ABSENT}
         (closed(3, **NO_USAGE), None, "unpriced"),
         (closed(3, begun=opened(3, model="never-heard-of")), None, "unpriced"),
         (closed(3, begun=opened(3, model=None)), None, "unpriced"),
+        (interrupted(opened(3), WORKER_DIED), None, "unpriced"),
+        (interrupted(opened(3), JOURNAL_DAMAGED), None, "unpriced"),
         (
-            closed(3, outcome=Outcome.INTERRUPTED, status=None, attempts=[], **NO_USAGE),
-            *(None, "unpriced"),
+            closed(
+                3,
+                outcome=Outcome.INTERRUPTED,
+                status=503,
+                error="draining",
+                attempts=[],
+                **NO_USAGE,
+            ),
+            *(0, "not sent"),
         ),
         (
             closed(
@@ -208,6 +218,8 @@ NO_USAGE: dict[str, Any] = {"usage": None, "usage_source": ABSENT}
         "unknown model",
         "no model",
         "worker died",
+        "journal damaged",
+        "drained while it waited",
         "an error that tells its usage",
     ],
 )

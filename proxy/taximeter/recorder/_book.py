@@ -10,7 +10,7 @@ from taximeter.call import Closed, Counted, Fact, Outcome, Usage, UsageSource, b
 from taximeter.counting import BYTES_RULE, tokens_from_bytes
 from taximeter.ledger import CallView, Entry, Repriced
 from taximeter.pricing import Price, UpstreamPrices
-from taximeter.recorder._follow import Ready
+from taximeter.recorder._follow import JOURNAL_DAMAGED, WORKER_DIED, Ready
 from taximeter.settings import Settings
 
 NOT_SENT = "not sent"
@@ -101,9 +101,9 @@ def was_sent(closed: Closed) -> bool:
     if closed.outcome is Outcome.REJECTED:
         return False
     if not closed.attempts:
-        # Nothing is known of an interrupted call's attempts: its opening says that it was about
-        # to be sent. Any other call without an attempt never came to one.
-        return closed.outcome is Outcome.INTERRUPTED
+        # Nothing is known of the attempts of a call whose end was not written: its opening says
+        # that it was about to be sent. A relay that wrote an end without one made none.
+        return closed.error in (WORKER_DIED, JOURNAL_DAMAGED)
     return any(attempt.sent_ns is not None for attempt in closed.attempts)
 
 
