@@ -232,6 +232,31 @@ def test_what_a_call_costs(end: Closed, cost: int | None, price: str) -> None:
     assert (entry.price_rates is None) == (cost is None or of_no_list)
 
 
+@pytest.mark.parametrize("stated", [None, Usage(), usage(0, 0), usage(5, None)])
+def test_a_price_per_request_needs_no_usage(stated: Usage | None) -> None:
+    """What a completed call costs is known where its price asks for no figure."""
+    flat = {"provider": "*", "model": "fake-1", "usd_per_request": "0.01"}
+    entry = entry_of(closed(1, usage=stated), prices=[flat])
+    assert (entry.cost_pico, entry.price) == (10_000 * MICRO, "own fake-1")
+    both = entry_of(closed(1, usage=None), prices=[{**PRICES[0], "usd_per_request": "0.01"}])
+    assert (both.cost_pico, both.price) == (None, "unpriced: no usage")
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        interrupted(opened(1), WORKER_DIED),
+        closed(1, outcome=Outcome.ABANDONED, status=None, usage=None),
+        closed(1, outcome=Outcome.TRUNCATED, usage=None),
+        closed(1, facts=[Fact.DEFERRED], usage=None),
+    ],
+)
+def test_a_price_per_request_is_of_what_was_answered(end: Closed) -> None:
+    """A call that was not answered whole, or not yet, has no cost for want of a usage."""
+    flat = {"provider": "*", "model": "fake-1", "usd_per_request": "0.01"}
+    assert entry_of(end, prices=[flat]).cost_pico is None
+
+
 def test_the_answering_model_is_priced() -> None:
     """The price is of the model that answered, not of the one asked for."""
     assert entry_of(closed(3, response_model="never-heard-of")).cost_pico is None

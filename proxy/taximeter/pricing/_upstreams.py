@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from taximeter.call import Closed, Fact, Usage
+from taximeter.call import Closed, Fact, Outcome, Usage
 from taximeter.pricing._book import Price, PriceBook
 from taximeter.pricing._own import OwnPrice
 from taximeter.pricing._provider import provider_of_url
@@ -19,6 +19,9 @@ _DIALECT_PROVIDERS = {
 """Whose prices apply where neither the settings nor the upstream's URL say."""
 
 _NOTHING_STATED = Usage()
+_NO_USAGE = Price(None, "unpriced: no usage")
+_BILLED_ELSEWHERE = frozenset({Fact.DEFERRED, Fact.FETCHED, Fact.REPLAYED})
+"""Of such calls one bears the cost, and not for having been answered: see `taximeter.ledger`."""
 
 
 class UpstreamPrices:
@@ -62,6 +65,7 @@ class UpstreamPrices:
             service_tier=closed.service_tier,
             variant=closed.price_variant,
             facts=closed.facts,
+            outcome=closed.outcome,
         )
 
     def price(
@@ -75,11 +79,30 @@ class UpstreamPrices:
         service_tier: str | None = None,
         variant: Mapping[str, str] | None = None,
         facts: Collection[str] = (),
+        outcome: str | None = None,
     ) -> Price:
-        """Price one generation; `provider` is for an upstream that is not configured."""
-        if usage == _NOTHING_STATED:
-            usage = None  # a ledger's row does not tell the two apart
-        return self._book.price(
+        """Price one generation.
+
+        A call that was completed and of which no usage is known costs what its price says without
+        any figure, if that says anything: so much per request.
+
+        Args:
+            usage: what it used; None if nobody knows.
+            upstream: the name of who made it.
+            provider: whose prices apply, for an upstream that is not configured.
+            model: the model that answered.
+            at_ns: when the call started, wall clock, nanoseconds since the epoch.
+            service_tier: as answered.
+            variant: further context of the price.
+            facts: what was noted of the call.
+            outcome: how it ended, where it has.
+        """
+        # A ledger's row does not tell the two apart, and it is priced again from there.
+        nothing = usage is None or usage == _NOTHING_STATED
+        if nothing:
+            answered = outcome == Outcome.COMPLETED and _BILLED_ELSEWHERE.isdisjoint(facts)
+            usage = _NOTHING_STATED if answered else None
+        found = self._book.price(
             usage,
             provider=self._providers.get(upstream, provider),
             model=model,
@@ -90,3 +113,4 @@ class UpstreamPrices:
             batch=Fact.BATCH in facts,
             free=Fact.FREE in facts,
         )
+        return _NO_USAGE if nothing and found.cost_pico is None else found

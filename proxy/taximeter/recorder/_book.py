@@ -78,6 +78,7 @@ class Bookkeeping:
             service_tier=view.service_tier,
             variant=view.price_variant,
             facts=view.facts,
+            outcome=view.outcome,
         )
         return Repriced(*_as_booked(found))
 
@@ -103,7 +104,10 @@ def was_sent(closed: Closed) -> bool:
     if not closed.attempts:
         # Nothing is known of the attempts of a call whose end was not written: its opening says
         # that it was about to be sent. A relay that wrote an end without one made none.
-        return closed.error in (WORKER_DIED, JOURNAL_DAMAGED)
+        return closed.outcome is Outcome.INTERRUPTED and closed.error in (
+            WORKER_DIED,
+            JOURNAL_DAMAGED,
+        )
     return any(attempt.sent_ns is not None for attempt in closed.attempts)
 
 
