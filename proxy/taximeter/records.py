@@ -11,9 +11,19 @@ from collections.abc import Callable
 
 import msgspec
 
-from taximeter.call import Attempt, Closed, Counted, Opened, Outcome, Stage, Usage, UsageSource
+from taximeter.call import (
+    Attempt,
+    Closed,
+    Counted,
+    Fact,
+    Opened,
+    Outcome,
+    Stage,
+    Usage,
+    UsageSource,
+)
 
-__all__ = ["Answered", "Record", "decode_record", "encode_record"]
+__all__ = ["Answered", "Record", "decode_newer_record", "decode_record", "encode_record"]
 
 
 class Answered(msgspec.Struct, frozen=True, array_like=True, tag="a", gc=False):
@@ -109,3 +119,32 @@ def decode_record(data: bytes) -> Record:
     if data[:1] == _ARRAY_16:
         return _decode_answered(data).closed()
     return _decode(data)
+
+
+_FACTS, _STAGES = frozenset(map(str, Fact)), frozenset(map(str, Stage))
+
+
+def decode_newer_record(data: bytes) -> Record:
+    """Read a record that `decode_record` cannot, without the facts and stages not known here.
+
+    They are words that a later version has put in. A record says what it says without them; one
+    whose outcome is a new word does not.
+
+    Raises:
+        msgspec.MsgspecError: if `data` is not a record of a kind known here even so.
+    """
+    fields = msgspec.msgpack.decode(data)
+    if isinstance(fields, dict):
+        facts, stages = fields.get("facts"), fields.get("stages")
+        if isinstance(facts, list):
+            fields["facts"] = [word for word in facts if not _is_new(word, _FACTS)]
+        if isinstance(stages, dict):
+            fields["stages"] = {
+                word: value for word, value in stages.items() if not _is_new(word, _STAGES)
+            }
+    record: Record = msgspec.convert(fields, Record)
+    return record
+
+
+def _is_new(word: object, known: frozenset[str]) -> bool:
+    return isinstance(word, str) and word not in known

@@ -124,9 +124,9 @@ MUTATIONS = (
         "a segment given up before it is booked",
         "D5",
         "recorder._recorder",
-        "        self._commit(ready, {follower.journal: done}, park, unpark)\n",
+        "        self._commit(ready, {follower.journal: done}, park, unpark, set_aside)\n",
         "        self._reclaim.journal(follower.journal)\n"
-        "        self._commit(ready, {follower.journal: done}, park, unpark)\n",
+        "        self._commit(ready, {follower.journal: done}, park, unpark, set_aside)\n",
         "tests/recorder/test_recorder.py::test_a_recorder_may_die_anywhere",
     ),
     Mutation(

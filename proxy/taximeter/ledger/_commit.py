@@ -17,6 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -62,6 +63,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     park: Sequence[Parked] = ()
     unpark: Sequence[str] = ()
     """Ids of calls that are no longer open."""
+    set_aside: Sequence[bytes] = ()
+    """Records that could not be read, for `rejects`."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,11 @@ def commit(
     pending = _Pending(batch.entries)
     for each in batch.park:
         if not is_call_id(each.call_id):
-            pending.refuse(each.call_id, each.record)
+            pending.refuse(each.call_id, each.record, "bad_call_id")
+    for record in batch.set_aside:
+        # The same one may come again, and two of one call must not pass for one another.
+        digest = blake2b(record, digest_size=16).hexdigest()
+        pending.refuse(f"unreadable#{digest}", record, "unreadable_record")
     with store.writing() as connection:
         check_lease(connection, batch.scope, batch.lease)
         repeated = pending.drop(_present(connection, list(pending.rows)))
@@ -169,9 +176,9 @@ class _Pending:
         del self.rows[call_id]
         self.rejected[call_id] = reason
 
-    def refuse(self, call_id: str, record: bytes) -> None:
-        """Set a call under way aside whose id is none."""
-        self.rejected[call_id] = "bad_call_id"
+    def refuse(self, call_id: str, record: bytes, reason: str) -> None:
+        """Set a record aside: of a call under way whose id is none, or one that is unreadable."""
+        self.rejected[call_id] = reason
         self._records[call_id] = record
 
     def record(self, call_id: str) -> bytes | None:

@@ -247,7 +247,12 @@ parked = Table(
 rejects = Table(
     "rejects",
     metadata,
-    Column("call_id", Text, primary_key=True, doc="The call's id, as the record gives it."),
+    Column(
+        "call_id",
+        Text,
+        primary_key=True,
+        doc="The call's id, as the record gives it; `unreadable#` and a digest, if it gives none.",
+    ),
     _big("rejected_at_ns", "When it was set aside, ns since the epoch, UTC.", False),
     _text("reason", "Code of the fault.", False),
     Column("record", LargeBinary, doc="The record (no content); NULL if it cannot be encoded."),

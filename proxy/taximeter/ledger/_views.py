@@ -177,6 +177,7 @@ def _attempt_json(attempt: Attempt) -> dict[str, Any]:
     }
 
 
+_USAGE = frozenset(Usage.__struct_fields__)
 _PLAIN = tuple(
     name
     for name in CallView.__struct_fields__
@@ -198,7 +199,9 @@ _PLAIN = tuple(
 def view_of(row: RowMapping, tries: tuple[Attempt, ...] | None = None) -> CallView:
     """Make a view of a row of `calls`, given all of its columns by name."""
     figures = {name: row[name] for name in FIGURES if row[name] is not None}
-    figures.update(row["usage_more"] or {})
+    more = row["usage_more"] or {}
+    # A newer program may have booked figures that have no name here.
+    figures.update({name: value for name, value in more.items() if name in _USAGE})
     return CallView(
         user=row["user_name"],
         tags=row["tags"] or {},

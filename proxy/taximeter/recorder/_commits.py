@@ -100,6 +100,7 @@ class Commits:
         positions: Mapping[str, Position],
         park: Sequence[Parked] = (),
         unpark: Sequence[str] = (),
+        set_aside: Sequence[bytes] = (),
     ) -> None:
         """Commit, in parts if there is much; all but entries goes with the last part only.
 
@@ -119,6 +120,7 @@ class Commits:
                 positions=positions,
                 park=park,
                 unpark=unpark,
+                set_aside=set_aside,
             )
         )
 

@@ -14,13 +14,14 @@ is read again after a crash, and booking it again changes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
 
 from taximeter.call import Closed, Counted, Fact, Opened, Outcome
 from taximeter.journal import Position, Read
-from taximeter.records import Record, decode_record, encode_record
+from taximeter.records import Record, decode_newer_record, decode_record, encode_record
 
 WORKER_DIED = "worker_died"
 JOURNAL_DAMAGED = "journal_damaged"
@@ -61,6 +62,7 @@ class Follower:
         self._unpark: list[str] = []
         self.unreadable = 0
         """Frames whose content is no record known here."""
+        self._set_aside: list[bytes] = []
 
     @property
     def under_way(self) -> int:
@@ -74,6 +76,7 @@ class Follower:
             record = decoded(read.payload)
             if record is None:
                 self.unreadable += 1
+                self._set_aside.append(read.payload)
             elif isinstance(record, Opened):
                 self._begin(record, read.start, now)
             elif isinstance(record, Closed):
@@ -116,9 +119,9 @@ class Follower:
 
         Args:
             lossy: some of the journal could not be read. Then it may be the end of a call that
-                was lost, and not its worker that died.
+                was lost, and not its worker that died; so too where a record had no meaning.
         """
-        error = JOURNAL_DAMAGED if lossy else WORKER_DIED
+        error = JOURNAL_DAMAGED if lossy or self.unreadable else WORKER_DIED
         ready = [Ready(waiting.closed) for waiting in self._waiting.values()]
         self._waiting.clear()
         ready += [Ready(interrupted(each.opened, error)) for each in self._open.values()]
@@ -144,6 +147,11 @@ class Follower:
         unparked, self._unpark = self._unpark, []
         return unparked
 
+    def take_set_aside(self) -> list[bytes]:
+        """Give the records without a meaning here that were met since this was last asked."""
+        records, self._set_aside = self._set_aside, []
+        return records
+
     def low_water(self, read_upto: Position) -> Position:
         """Tell up to where the journal is done, if it has been read up to `read_upto`."""
         first = next(iter(self._open.values()), None)
@@ -159,8 +167,8 @@ def interrupted(opened: Opened, error: str) -> Closed:
 
 
 def decoded(record: bytes) -> Record | None:
-    """Read a record; None if it is of no kind known here."""
-    try:
-        return decode_record(record)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        return None
+    """Read a record, as far as it is known here; None if it is of no kind known here."""
+    for decode in (decode_record, decode_newer_record):
+        with suppress(msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            return decode(record)
+    return None

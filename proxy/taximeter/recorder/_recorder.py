@@ -278,11 +278,12 @@ class Recorder:
             )
         ]
         unpark = follower.take_unparked()
+        set_aside = follower.take_set_aside()
         mark = follower.low_water(reader.position)
-        if not (ready or park or unpark or mark != journal.committed):
+        if not (ready or park or unpark or set_aside or mark != journal.committed):
             return
         done = Position(mark.segment, mark.offset)
-        self._commit(ready, {follower.journal: done}, park, unpark)
+        self._commit(ready, {follower.journal: done}, park, unpark, set_aside)
         journal.committed = mark
         if not ended:
             self._reclaim.segments(follower.journal, mark)
@@ -309,6 +310,7 @@ class Recorder:
         positions: dict[str, Position],
         park: list[Parked],
         unpark: list[str],
+        set_aside: Sequence[bytes] = (),
     ) -> None:
         self._commits.commit(
             [self._books.entry_of(each) for each in ready],
@@ -316,6 +318,7 @@ class Recorder:
             positions=positions,
             park=park,
             unpark=unpark,
+            set_aside=set_aside,
         )
         self._forget.clear()
 
