@@ -99,7 +99,9 @@ def create(
     The key alone goes to standard output. Only a keyed hash of it is kept, in `data_dir`.
 
     What a client says of itself never widens what its key may do: a --user, --team or --tier
-    given here stands whatever the client names, and so do the limits and the budget.
+    given here stands whatever the client names, and so does the budget. A key without --user
+    is for a program that serves many: it vouches for each user that it names, and limits of a
+    tier are each user's. Give a person's key a --user.
 
     \b
     Examples:
