@@ -562,3 +562,26 @@ async def test_who_leaves_the_queue_with_a_body_half_read_is_noticed(
             Outcome.ABANDONED,
         }
         assert asked == 1
+
+
+@pytest.mark.parametrize("gone", ["cancel", "drain"])
+async def test_who_leaves_between_attempts_and_unheard_is_waited_for_by_nobody(
+    tmp_path: Path, gone: str
+) -> None:
+    """C4, C8: a client that has sent a request ahead, and so is not read, leaves before its call is
+    tried again: the call ends, and nothing is drained of an attempt that was not made.
+    """
+    upstream = Scripted(answer(503, error("down"), "retry-after: 0"))
+    setting = {
+        "client_gone": gone,
+        "retry": {"backoff_seconds_first": 0.1, "backoff_seconds_max": 0.1},
+    }
+    async with bench(tmp_path, upstream, upstream=setting) as made:
+        client = await made.client()
+        await client.say(ask() * 2)
+        await made.until(lambda: bool(upstream.heads))
+        client.leave()
+        await made.until(lambda: len(made.closed) == 1)
+        await made.at_rest()
+        assert made.closed[0].outcome is Outcome.ABANDONED
+        assert len(upstream.heads) == 1

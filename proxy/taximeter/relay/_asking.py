@@ -30,8 +30,6 @@ class Asking(Course, ABC):
         """The upstream's connection has ended."""
 
     def _try(self) -> None:
-        if self._client.drop_if_gone():
-            return  # we are told that it has left
         self._attempt_error = self._upstream_full_ns = None
         self._head = None
         request = self._request
@@ -53,6 +51,8 @@ class Asking(Course, ABC):
         if self._finishing:
             leg.let_go(reusable=True)
             return
+        if self._client.drop_if_gone():
+            return  # we are told that it has left, and nothing of this attempt has been sent
         # With the attempts that failed: what a stage does not hold would be in none.
         self._stages[_CONNECT] = (leg.connected_ns or leg.started_ns) - leg.first_started_ns
         if self._opened is not None:
